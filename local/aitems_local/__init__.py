@@ -1,0 +1,1 @@
+"""The bridge on one machine: an AWS emulator, an AiTEMS emulator and the command line. Never shipped."""

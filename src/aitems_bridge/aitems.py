@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -35,7 +34,7 @@ LONGEST_ANSWER = 128_000
 """Bytes of an answer that are recorded whole; of a longer one the documented fields are kept."""
 
 KeySource = Callable[[bool], tuple[Keys, bool]]
-"""Gives the keys, and whether they were fetched just now; True asks to fetch them anew, which may be denied for a while.
+"""Gives the keys, and whether they were read just now. True asks to read them anew, which may be denied for a while.
 Raises ``Misconfigured``."""
 
 
@@ -210,7 +209,7 @@ class _Shape:
     timestamp: str | None = None
 
 
-def prove(answer: Answer, name: str, begun: int, answered: int, posts: int) -> Outcome:
+def prove(answer: Answer, name: str, begun: int, answered: int, posts: int) -> Outcome:  # noqa: C901, PLR0911  # a table
     """Return what the answer to a creation of ``name`` proves: the one table.
 
     ``begun`` and ``answered`` are our clock, in milliseconds, around the call.
@@ -238,7 +237,7 @@ def prove(answer: Answer, name: str, begun: int, answered: int, posts: int) -> O
                 said = "AiTEMS's gateway finds the request too large."
                 return Rejection(Problem("refused-by-aitems", said, upstream=upstream), posts=posts)
             case 400:
-                said = "AiTEMS's gateway cannot read the bridge's requests: is the address right, is a proxy in between?"
+                said = "AiTEMS's gateway cannot read the bridge's requests: is a proxy in between?"
                 return NotDone(Problem("aitems-unavailable", said, upstream=upstream), posts=posts)
             case 401 if shape.code != _NOT_SUBSCRIBED:
                 return NotDone(_unauthorised(upstream), posts=posts)

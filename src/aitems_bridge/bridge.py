@@ -7,17 +7,15 @@ What is written decides what follows (the relay reads the ledger's stream), so n
 import base64
 import hashlib
 import json
-import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from aitems_bridge import reconcile
+from aitems_bridge import config, reconcile
 from aitems_bridge.aitems import AiTEMS, LookFailed
-from aitems_bridge.errors import Problem
+from aitems_bridge.errors import NotRecorded, Problem
 from aitems_bridge.ledger import Ledger, Moved, NameTaken, ServiceClaimed
 from aitems_bridge.record import (
     SECOND,
-    Made,
     Numbers,
     Record,
     State,
@@ -28,6 +26,8 @@ from aitems_bridge.record import (
     give_up,
     lapse,
     put_off,
+    receive,
+    refuse,
     revive,
     settle,
 )
@@ -77,7 +77,7 @@ class Invocation:
     """The longest wait for a creation's answer."""
 
 
-class KeyReused(Exception):  # noqa: N818  # a fact about the request, named after the remedy: another key
+class KeyReused(Exception):
     """The key belongs to a request with another payload; ``record`` is that request."""
 
     def __init__(self, record: Record) -> None:
@@ -100,40 +100,26 @@ class Bridge:
         Returns the request as it stands and whether it was known before. A known one is not worked on: it has its
         pointer; a failed one is revived. Raises ``KeyReused``, and ``NotRecorded`` when nothing is surely recorded.
         """
-        fresh = self._received(order)
+        fresh = self._new(order)
         try:
             if invocation is None or self._seconds_to_post(invocation) <= 0:
-                self.ledger.write(None, fresh)
-                return fresh, False
-            claimed = claim(replace(fresh, version=0), self.now(), self._lease(invocation), self.numbers)
+                return self._insert(receive(fresh, self.now())), False
             try:
-                self.ledger.write(None, claimed)
+                claimed = self._insert(claim(fresh, self.now(), self._lease(invocation), self.numbers))
             except NameTaken:
-                waiting = put_off(fresh, self.now(), self.numbers, _name_in_use(fresh.name))
-                self.ledger.write(None, replace(waiting, version=1))
-                return waiting, False
+                return self._insert(put_off(fresh, self.now(), self.numbers, _name_in_use(fresh.name))), False
         except Moved as moved:
             return self._known(moved.current, order), True
         return self._post(claimed, invocation), False
 
     def refuse(self, order: Order, problem: Problem) -> Record:
         """Record a request that is rejected as it comes (T3), for a door where nobody waits for the answer."""
-        now = self.now()
-        record = replace(
-            self._received(order),
-            state=State.REJECTED,
-            due=None,
-            problem=problem,
-            settled_at=now,
-            expires=(now + self.numbers.retention) // SECOND,
-        )
         try:
-            self.ledger.write(None, record)
+            return self._insert(refuse(self._new(order), problem, self.now(), self.numbers))
         except Moved as moved:
             if moved.current.payload_hash != order.payload_hash:
                 raise KeyReused(moved.current) from moved
             return moved.current
-        return record
 
     def attend(self, request_id: str, version: int, invocation: Invocation) -> bool:
         """Do what the pointer stands for, if it still stands. False: not now, keep the message.
@@ -158,11 +144,13 @@ class Bridge:
         is still at it, keep the message.
         """
         record = self.ledger.get(request_id)
-        problem = Problem("aitems-unavailable", "The request could not be worked on: its message failed again and again.")
+        problem = Problem(
+            "aitems-unavailable", "The request could not be worked on: its message failed time and again."
+        )
         try:
             if record is None:
                 if order is not None:
-                    self.ledger.write(None, replace(give_up(self._received(order), self.now(), problem), version=1))
+                    self._insert(give_up(self._new(order), self.now(), problem))
                 return True
             if version != record.version or not record.state.open:
                 return True
@@ -175,11 +163,15 @@ class Bridge:
 
     # --- the parts ------------------------------------------------------------------------------------------------
 
-    def _received(self, order: Order) -> Record:
+    def _insert(self, record: Record) -> Record:
+        self.ledger.write(None, record)
+        return record
+
+    def _new(self, order: Order) -> Record:
         now = self.now()
         return Record(
             id=order.request_id,
-            version=1,
+            version=0,
             state=State.RECEIVED,
             channel=order.channel,
             scope=order.scope,
@@ -190,7 +182,6 @@ class Bridge:
             payload_hash=order.payload_hash,
             requested_at=now,
             give_up_at=now + self.numbers.give_up,
-            due=now,
             reply=order.reply,
         )
 
@@ -257,13 +248,15 @@ class Bridge:
         outcome = self.aitems.create(claimed.command, self._permit(invocation))
         settled = settle(claimed, outcome, self.now(), self.numbers)
         try:
-            self.ledger.write(claimed, settled)
-        except ServiceClaimed:
-            service_id = outcome.service_id if isinstance(outcome, Made) else ""
-            settled = claimed_elsewhere(claimed, service_id, self.now())
-            self.ledger.write(claimed, settled)
+            try:
+                self.ledger.write(claimed, settled)
+            except ServiceClaimed:
+                settled = claimed_elsewhere(claimed, settled.service_id or "", self.now())
+                self.ledger.write(claimed, settled)
         except Moved as moved:
             return moved.current
+        except NotRecorded:
+            return claimed  # its pointer comes when the lease is over, and looks for what was made
         return settled
 
     def _lease(self, invocation: Invocation) -> int:
@@ -277,13 +270,20 @@ class Bridge:
         return lambda: self._seconds_to_post(invocation)
 
 
-def canonical(text: str) -> str:
-    """Return ``text`` composed (NFC), the form in which texts are compared and recorded."""
-    return unicodedata.normalize("NFC", text)
-
-
 def _name_in_use(name: str) -> Problem:
     return Problem(
         "name-in-use",
         f"Another request for '{name}' is not settled yet; this one waits its turn.",
     )
+
+
+def from_environment() -> Bridge:
+    """Return the use case with its real collaborators: the composition root of every function that creates."""
+    aitems = AiTEMS(
+        config.aitems_base_url(),
+        config.KeysSecret(config.Secret("KEYS_SECRET_ARN")),
+        utc_offset=config.aitems_utc_offset(),
+        now=config.now,
+    )
+    ledger = Ledger(config.ledger_client(), config.setting("LEDGER_TABLE"))
+    return Bridge(ledger, aitems, config.now, config.numbers())

@@ -213,7 +213,7 @@ class Ledger:
             try:
                 self.client.transact_write_items(TransactItems=writes, ClientRequestToken=token)
             except errors.TransactionCanceledException as error:
-                reasons: list[Any] = list(error.response.get("CancellationReasons", ()))  # type: ignore[attr-defined]
+                reasons: list[Any] = list(error.response.get("CancellationReasons", ()))
                 if any(_failed(reason) for reason in reasons):
                     return reasons
                 if any(reason.get("Code") in _HOPELESS for reason in reasons):
@@ -238,7 +238,7 @@ _HOPELESS = {"ValidationError", "ItemCollectionSizeLimitExceeded"}
 
 
 def _failed(reason: Any) -> bool:  # noqa: ANN401  # DynamoDB's own notation
-    return reason.get("Code") == "ConditionalCheckFailed"
+    return bool(reason.get("Code") == "ConditionalCheckFailed")
 
 
 def _ledger_failures() -> tuple[type[Exception], ...]:

@@ -11,8 +11,15 @@ import re
 import unicodedata
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler
-from pydantic import field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from aitems_bridge.errors import Problem, Refused, Violation
 
@@ -78,7 +85,7 @@ class Service(BaseModel):
                      mode="wrap")  # fmt: skip
     @classmethod
     def _tolerant(cls, value: object, read: ValidatorFunctionWrapHandler) -> object:
-        """Read a documented field of an undocumented type as absent: AiTEMS's text, which is passed on, still has it."""
+        """Read a documented field of an undocumented type as absent; the text that is passed on still has it."""
         try:
             return read(value)
         except ValidationError:
@@ -103,7 +110,9 @@ def _violations(value: object) -> list[Violation]:
     if not isinstance(value, dict):
         return [Violation("#", "type", f"{quoted(value)} is not an object with a name")]
     found = [
-        Violation(f"#/{_escaped(name)}", "additionalProperties", f"{quoted(name)} is not one of name, description, type")
+        Violation(
+            f"#/{_escaped(name)}", "additionalProperties", f"{quoted(name)} is not one of name, description, type"
+        )
         for name in value
         if name not in CreateService.model_fields
     ]
@@ -113,7 +122,9 @@ def _violations(value: object) -> list[Violation]:
         found.append(Violation("#/description", "type", f"{quoted(description)} is not a string"))
     elif (length := len(unicodedata.normalize("NFC", description))) > DESCRIPTION_LENGTH:
         found.append(
-            Violation("#/description", "maxLength", f"has {length} characters; at most {DESCRIPTION_LENGTH} are allowed")
+            Violation(
+                "#/description", "maxLength", f"has {length} characters; at most {DESCRIPTION_LENGTH} are allowed"
+            )
         )
     elif _has_surrogate(description):
         found.append(Violation("#/description", "type", "holds half of a surrogate pair, which is no character"))

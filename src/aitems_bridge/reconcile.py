@@ -1,4 +1,4 @@
-"""Looking at AiTEMS for a request in doubt: is one of the services that bear its name ours?
+"""Looking at AiTEMS for a request in doubt: which of the services that bear its name is ours, if any.
 
 Age is judged by AiTEMS's clock alone. ``createdDate`` bears no zone, so there are two ways to read it:
 

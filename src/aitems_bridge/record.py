@@ -123,7 +123,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The times that rule transitions, in milliseconds; the defaults are the ones the inequalities were checked with."""
+    """The times that rule transitions, in milliseconds; with the defaults the inequalities were checked."""
 
     lease_margin: int = 2 * SECOND
     """How much longer than its process a lease lasts: the clocks' disagreement."""
@@ -228,6 +228,18 @@ class View:
 # --- transitions --------------------------------------------------------------------------------------------------
 
 
+def receive(record: Record, now: int) -> Record:
+    """T2: recorded for later; the pointer comes at once."""
+    return _next(record, state=State.RECEIVED, due=now)
+
+
+def refuse(record: Record, problem: Problem, now: int, numbers: Numbers) -> Record:
+    """T3: rejected as it came, by our own rules; nothing was ever sent for it."""
+    if record.version:
+        raise Illegal("only what is new is refused as it comes")
+    return _rejected(record, problem, now, numbers)
+
+
 def claim(record: Record, now: int, lease_until: int, numbers: Numbers) -> Record:
     """T1, T4, T15: one POST may be sent until the lease ends; written before a byte of it leaves."""
     if record.state not in (State.RECEIVED, State.UNKNOWN):
@@ -323,7 +335,7 @@ def lapse(record: Record, now: int, numbers: Numbers) -> Record:
         lease_until=None,
         last=Problem(
             "outcome-unknown",
-            "The process that sent the creation ended before it could record the answer; the request is being examined.",
+            "The process that sent the creation ended before it recorded an answer; the request is being examined.",
             may_exist=True,
         ),
     )
@@ -346,7 +358,9 @@ def after_look(record: Record, view: View, now: int, lease_until: int, numbers: 
     return _after_quiet_look(replace(record, seen=seen), view, now, lease_until, numbers)
 
 
-def _after_quiet_look(record: Record, view: View, now: int, lease_until: int, numbers: Numbers) -> Record:
+def _after_quiet_look(  # noqa: C901, PLR0911  # a table
+    record: Record, view: View, now: int, lease_until: int, numbers: Numbers
+) -> Record:
     taken = record.last is not None and record.last.slug == "duplicate-name"
     refused = record.last is not None and record.last.slug == "refused-by-aitems"
     giving_up = record.overdue(now)

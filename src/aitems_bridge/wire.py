@@ -80,9 +80,7 @@ def exchange(
                 allow_redirects=False,
                 stream=True,
             )
-            content = response.raw.read(MOST_BYTES + 1, decode_content=True)
-            if len(content) > MOST_BYTES or guard.expired:
-                raise Lost("the answer is too long" if len(content) > MOST_BYTES else "time-out")
+            content = _read(response, guard)
             return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
     except Exception as error:  # whatever it is: only whether a byte left decides
         if guard.begun:
@@ -94,7 +92,7 @@ def exchange(
 
 @functools.cache
 def default_context() -> ssl.SSLContext:
-    """Return the TLS settings of every exchange, made once: reading the authorities' file costs more than a handshake."""
+    """Return the TLS settings of every exchange, made once: reading the authorities costs more than a handshake."""
     return ssl.create_default_context(cafile=certifi.where())
 
 
@@ -135,26 +133,22 @@ class _Guard:
             socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-class _Guarded:
-    """What both kinds of connection do before the first byte."""
+class _Http(HTTPConnection):
+    """A connection that asks its guard before the first byte."""
 
     def __init__(self, *args: Any, guard: _Guard, **kwargs: Any) -> None:  # noqa: ANN401  # urllib3's own arguments
         self._guard = guard
         super().__init__(*args, **kwargs)
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # http.client's own arguments
-        if self.sock is None:  # type: ignore[has-type]
-            self.connect()  # type: ignore[attr-defined]
-        self._guard.about_to_send(self.sock)  # type: ignore[has-type]
-        super().putrequest(*args, **kwargs)  # type: ignore[misc]
+        if self.sock is None:
+            self.connect()
+        self._guard.about_to_send(self.sock)
+        super().putrequest(*args, **kwargs)
 
 
-class _Http(_Guarded, HTTPConnection):
-    pass
-
-
-class _Https(_Guarded, HTTPSConnection):
-    pass
+class _Https(_Http, HTTPSConnection):
+    """The same over TLS."""
 
 
 class _Adapter(HTTPAdapter):
@@ -169,13 +163,22 @@ class _Adapter(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as above
-        pool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         kind = _Https if pool.scheme == "https" else _Http
         pool.ConnectionCls = functools.partial(kind, guard=self._guard)
         return pool
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401  # as above
         """Leave it to the context, which already demands a certificate and knows the authorities."""
+
+
+def _read(response: requests.Response, guard: _Guard) -> bytes:
+    content: bytes = response.raw.read(MOST_BYTES + 1, decode_content=True)
+    if len(content) > MOST_BYTES:
+        raise Lost("the answer is too long")
+    if guard.expired:
+        raise Lost("time-out")
+    return content
 
 
 def _cause(error: BaseException) -> str:

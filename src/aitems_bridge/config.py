@@ -1,0 +1,156 @@
+"""What the environment says: settings, AWS clients, secrets. Read on first use, never at import."""
+
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+
+from aitems_bridge.errors import Misconfigured
+from aitems_bridge.record import DAY, MINUTE, SECOND, Numbers
+
+if TYPE_CHECKING:
+    from aitems_bridge.ncp import Keys
+
+SECRET_AGE = 300
+"""Seconds a secret is kept before it is read again."""
+EARLY_REFRESH = 30.0
+"""Seconds that must pass between two refreshes that somebody's bad key or signature asked for."""
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+
+
+def now() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def setting(name: str) -> str:
+    """Return an environment variable. Raises ``Misconfigured`` naming it when it is missing or empty."""
+    value = os.environ.get(name, "")
+    if not value:
+        raise Misconfigured(f"The environment variable {name} is not set; template.yaml sets it.")
+    return value
+
+
+def number(name: str, default: float) -> float:
+    """Return an environment variable as a number. Raises ``Misconfigured`` when it is none."""
+    value = os.environ.get(name, "")
+    try:
+        return float(value) if value else default
+    except ValueError as error:
+        raise Misconfigured(f"The environment variable {name} is no number.") from error
+
+
+def numbers() -> Numbers:
+    """Return the times that rule the ledger, as the template's parameters set them."""
+    usual = Numbers()
+    return Numbers(
+        lease_margin=round(number("LEASE_MARGIN_SECONDS", usual.lease_margin / SECOND) * SECOND),
+        quiet=round(number("QUIET_SECONDS", usual.quiet / SECOND) * SECOND),
+        backoff_base=round(number("BACKOFF_BASE_SECONDS", usual.backoff_base / SECOND) * SECOND),
+        give_up=round(number("GIVE_UP_AFTER_MINUTES", usual.give_up / MINUTE) * MINUTE),
+        retention=round(number("RETENTION_DAYS", usual.retention / DAY) * DAY),
+    )
+
+
+def aitems_base_url() -> str:
+    """Return AiTEMS's origin. Raises ``Misconfigured`` unless it is an https origin, or http on this very machine."""
+    value = setting("AITEMS_BASE_URL").rstrip("/")
+    parts = urlsplit(value)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    if not secure or not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise Misconfigured("AITEMS_BASE_URL must be an https origin such as https://aitems.apigw.ntruss.com.")
+    return value
+
+
+def aitems_utc_offset() -> int:
+    """Return how far AiTEMS's wall clock is ahead of UTC, in milliseconds."""
+    value = os.environ.get("AITEMS_UTC_OFFSET") or "+09:00"
+    match = _OFFSET.fullmatch(value)
+    if match is None:
+        raise Misconfigured("AITEMS_UTC_OFFSET must look like +09:00.")
+    sign, hours, minutes = match.groups()
+    return (1 if sign == "+" else -1) * (int(hours) * 60 + int(minutes)) * MINUTE
+
+
+def client(service: str, **times: Any) -> Any:  # noqa: ANN401  # one of botocore's run-time classes
+    """Return a client of an AWS service. ``times`` are ``botocore.config.Config``'s time-outs and retries."""
+    from botocore.config import Config  # noqa: PLC0415  # only who calls AWS pays for botocore
+    from botocore.session import get_session  # noqa: PLC0415  # as above
+
+    return get_session().create_client(cast("Any", service), config=Config(**times))
+
+
+def ledger_client() -> Any:  # noqa: ANN401  # as above
+    """Return DynamoDB's client: quick to give up on one try, so that an answer is found while the caller waits."""
+    return client("dynamodb", connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 4})
+
+
+class Secret:
+    """A JSON secret, read through Powertools' parameters and kept for five minutes.
+
+    Somebody's bad key or signature may ask to read it early; that is granted once in 30 seconds per process, so that
+    nobody outside can make us read it at will.
+    """
+
+    def __init__(self, variable: str, *, monotonic: Callable[[], float] = time.monotonic, provider: Any = None) -> None:  # noqa: ANN401
+        self._variable = variable
+        self._monotonic = monotonic
+        self._provider = provider
+        self._refreshed = float("-inf")
+        self._lock = threading.Lock()
+
+    def text(self, *, early: bool = False) -> tuple[str, bool]:
+        """Return the secret's text and whether it was read just now.
+
+        Raises ``Misconfigured`` when it cannot be read.
+        """
+        arn = setting(self._variable)
+        with self._lock:
+            provider = self._provider = self._provider or _secrets_provider()
+            if early:
+                early = self._monotonic() - self._refreshed >= EARLY_REFRESH
+                if early:
+                    self._refreshed = self._monotonic()
+            read = early or not provider.has_not_expired_in_cache((arn, None))
+            try:
+                return provider.get(arn, max_age=SECRET_AGE, force_fetch=early), read
+            except Exception as error:
+                what = type(error.__cause__ or error).__name__
+                raise Misconfigured(f"The secret that {self._variable} names cannot be read ({what}).") from error
+
+
+class KeysSecret:
+    """The keys secret: ``{"access_key": "…", "secret_key": "…"}``, exactly these."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    def __call__(self, early: bool) -> "tuple[Keys, bool]":
+        """Return the keys, and whether they were read just now. Raises ``Misconfigured`` in words for an operator."""
+        from aitems_bridge.ncp import Keys  # noqa: PLC0415  # the relay has no keys
+
+        text, read = self._secret.text(early=early)
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict) or set(document) != {"access_key", "secret_key"}:
+            raise Misconfigured('The keys secret must be {"access_key": "…", "secret_key": "…"} and nothing else.')
+        if not all(isinstance(value, str) for value in document.values()):
+            raise Misconfigured("Both members of the keys secret must be strings.")
+        if not document["access_key"] or not document["secret_key"]:
+            raise Misconfigured("The keys secret is not filled in yet: put the Sub Account's keys there.")
+        return Keys(document["access_key"], document["secret_key"]), read
+
+
+def _secrets_provider() -> Any:  # noqa: ANN401  # Powertools' provider
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider  # noqa: PLC0415  # the relay reads none
+
+    retries = {"mode": "standard", "total_max_attempts": 2}
+    return SecretsProvider(boto3_client=client("secretsmanager", connect_timeout=1, read_timeout=2, retries=retries))

@@ -1,0 +1,172 @@
+"""The Relay function: what the ledger's stream says, put where it belongs.
+
+An open request becomes a pointer in the queue, due when the record says; an outcome becomes an event. The ledger was
+written first, so everything here may be repeated: a pointer of an old version is dropped by who reads it, and an event
+bears the same id every time. Refused entries are tried again alone; what can never succeed goes whole to a queue of our
+own, so that it blocks nobody; only then, if anything is left, the batch is repeated.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from aitems_bridge import config
+from aitems_bridge.events import entry
+from aitems_bridge.ledger import record_of
+from aitems_bridge.record import SECOND, Record
+
+if TYPE_CHECKING:
+    from types_boto3_events.client import EventBridgeClient
+    from types_boto3_sqs.client import SQSClient
+
+MOST_ENTRIES = 10
+MOST_BYTES = 240_000
+"""Of the documented 256 KiB of one call, the rest being left for the entry's own members."""
+LONGEST_DELAY = 900
+TRIES = 3
+
+_PASSING = {"InternalFailure", "InternalException", "ThrottlingException", "ServiceUnavailable", "RequestLimitExceeded"}
+
+logger = Logger()
+
+
+class NotRelayed(Exception):
+    """Some of the batch could not be put for now; the whole batch is to be repeated."""
+
+
+@dataclass(frozen=True)
+class Relay:
+    """Puts records where they belong. ``now`` gives milliseconds since the epoch."""
+
+    events: "EventBridgeClient"
+    queues: "SQSClient"
+    bus: str
+    queue_url: str
+    failures_url: str
+    now: Callable[[], int]
+    sleep: Callable[[float], None] = time.sleep
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Queue the open ones and announce the others. Raises ``NotRelayed`` when some could not be put for now."""
+        left = 0
+        for batch in _batches([(record, self._pointer(record)) for record in records if record.state.open]):
+            left += self._retried(batch, self._send)
+        for batch in _batches([(record, entry(record, self.bus)) for record in records if not record.state.open]):
+            left += self._retried(batch, self._announce)
+        if left:
+            raise NotRelayed(f"{left} of {len(records)} records could not be put")
+
+    def give_away(self, request_id: str, why: str) -> None:
+        """Put what can never succeed into our own failure queue, with the request's id."""
+        logger.error("a record cannot be relayed", extra={"request_id": request_id, "why": why})
+        body = json.dumps({"kind": "relay-failure", "request_id": request_id, "why": why})
+        self.queues.send_message(QueueUrl=self.failures_url, MessageBody=body)
+
+    def _pointer(self, record: Record) -> dict[str, Any]:
+        body = {"kind": "work", "request_id": record.id, "version": record.version}
+        delay = min(LONGEST_DELAY, max(0, -((self.now() - (record.due or 0)) // SECOND)))
+        return {"Id": record.id, "MessageBody": json.dumps(body), "DelaySeconds": delay}
+
+    def _retried(self, batch: "Batch", put: "Callable[[Batch], Batch]") -> int:
+        """Return how many of the batch could not be put, after the refused ones were tried again alone."""
+        refused = put(batch)
+        for attempt in range(1, TRIES):
+            if not refused:
+                break
+            self.sleep(0.2 * 2**attempt)
+            refused = [item for one in refused for item in put([one])]
+        return len(refused)
+
+    def _send(self, batch: "Batch") -> "Batch":
+        # Two writes of one request may stand in one batch, and ids must differ within it.
+        entries = [{**message, "Id": str(number)} for number, (_, message) in enumerate(batch)]
+        try:
+            answer = self.queues.send_message_batch(QueueUrl=self.queue_url, Entries=entries)  # type: ignore[arg-type]
+        except _aws_failures() as error:
+            logger.warning("the queue did not take a batch", extra={"cause": type(error).__name__})
+            return batch
+        refused = []
+        for failed in answer.get("Failed", ()):
+            item = batch[int(failed["Id"])]
+            if failed["SenderFault"]:
+                self.give_away(item[0].id, f"SQS: {failed['Code']}")
+            else:
+                refused.append(item)
+        return refused
+
+    def _announce(self, batch: "Batch") -> "Batch":
+        try:
+            entries: list[Any] = [event for _, event in batch]
+            answer = self.events.put_events(Entries=entries)
+        except _aws_failures() as error:
+            code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+            logger.warning("the bus did not take a batch", extra={"cause": code or type(error).__name__})
+            if code == "ValidationException" and len(batch) == 1:
+                self.give_away(batch[0][0].id, f"EventBridge: {code}")
+                return []
+            return batch
+        refused = []
+        for item, result in zip(batch, answer["Entries"], strict=True):
+            code = result.get("ErrorCode")
+            if code in _PASSING:
+                refused.append(item)
+            elif code:
+                self.give_away(item[0].id, f"EventBridge: {code}")
+        return refused
+
+
+Batch = list[tuple[Record, dict[str, Any]]]
+
+
+def _batches(items: Batch) -> Iterator[Batch]:
+    batch: Batch = []
+    size = 0
+    for item in items:
+        weight = len(item[1].get("Detail") or item[1]["MessageBody"])
+        if batch and (len(batch) == MOST_ENTRIES or size + weight > MOST_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _aws_failures() -> tuple[type[Exception], ...]:
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # after the clients have loaded it
+
+    return (BotoCoreError, ClientError)
+
+
+@cache
+def _relay() -> Relay:
+    times: dict[str, Any] = {"connect_timeout": 2, "read_timeout": 5, "retries": {"mode": "standard"}}
+    return Relay(
+        events=config.client("events", **times),
+        queues=config.client("sqs", **times),
+        bus=config.setting("EVENT_BUS"),
+        queue_url=config.setting("QUEUE_URL"),
+        failures_url=config.setting("RELAY_FAILURES_URL"),
+        now=config.now,
+    )
+
+
+def handler(event: dict[str, Any], _context: object) -> None:
+    """Relay one batch of the table's stream. Raises ``NotRelayed`` to have it repeated."""
+    relay = _relay()
+    records = []
+    for change in event["Records"]:
+        image = change["dynamodb"].get("NewImage", {})
+        key = change["dynamodb"].get("Keys", {}).get("pk", {}).get("S", "")
+        if change["eventName"] == "REMOVE" or not key.startswith("request#"):
+            continue
+        try:
+            records.append(record_of(image))
+        except (KeyError, ValueError, TypeError) as error:
+            relay.give_away(key.removeprefix("request#"), f"unreadable record: {type(error).__name__}")
+    relay.put(records)

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,14 @@ def create(emulator: Emulator, name: str = "shop-main", timeout: float = 5, **ot
 def listed(emulator: Emulator, query: str = "") -> list[str]:
     """Give the names in one page of the list."""
     return [each["name"] for each in call(emulator, "GET", SERVICES + query).document["services"]]
+
+
+def test_it_shares_no_code_with_the_bridge() -> None:
+    """What stands in for AiTEMS is written a second time, so that a mistake in the bridge is not made twice."""
+    folder = Path(sys.modules[Emulator.__module__].__file__ or "").parent
+    sources = [(folder / name).read_text("utf-8") for name in ("emulator.py", "emulated.py", "faults.py")]
+
+    assert not [source for source in sources if "aitems_bridge" in source]
 
 
 # The gateway
@@ -562,7 +571,13 @@ def test_calls_one_after_the_other_do_not_overlap(emulator: Emulator) -> None:
         (
             Fault("error_before", status=401, code=210, message="<b>No</b>"),
             "application/json",
-            {"error": {"errorCode": 210, "message": "<b>No</b>"}},
+            {
+                "error": {
+                    "errorCode": 210,
+                    "message": "<b>No</b>",
+                    "details": "A subscription to the API is required.",
+                }
+            },
         ),
         (
             Fault("error_before", status=503, content_type="text/plain"),

@@ -53,6 +53,10 @@ _MESSAGES = {
     "510": "Endpoint Timeout",
     "900": "Unexpected Error",
 }
+_DETAILS = {
+    "200": "Invalid authentication information.",
+    "210": "A subscription to the API is required.",
+}
 _USUAL_CODES = {400: "100", 401: "200", 403: "230", 404: "300", 413: "430", 429: "410", 503: "500", 504: "510"}
 
 
@@ -168,7 +172,7 @@ class FaultQueue:
 def gateway_error(status: int, code: str | int, message: str | None = None, details: str | None = None) -> Answer:
     """Make the gateway's nested error body."""
     error: Json = {"errorCode": code, "message": message or _MESSAGES.get(str(code), "Error")}
-    if details:
+    if details := details or _DETAILS.get(str(code)):
         error["details"] = details
     return Answer(status, {"error": error}, content_type="application/json")
 

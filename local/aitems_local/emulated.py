@@ -136,11 +136,11 @@ class Answer:
             return json.dumps(self.document).encode()
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing went wrong
+class Interrupted(Exception):
     """The emulator was stopped or reset while this call was held."""
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, not a failure
+class _Refused(Exception):
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
         self.status, self.error, self.message = status, error, message

@@ -95,7 +95,7 @@ def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation) ->
         try:
             bridge.refuse(own, request.problem or Problem("key-reused", said))
         except KeyReused:
-            logger.error("an event's id is another request's key", extra={"request_id": own.request_id})
+            logger.exception("an event's id is another request's key", extra={"request_id": own.request_id})
 
 
 def work(bridge: Bridge, body: str, invocation: Invocation, *, dead: bool) -> bool:

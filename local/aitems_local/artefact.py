@@ -1,0 +1,61 @@
+"""What `sam build` made, looked at before it is deployed: only what ships, and all of it for Lambda's own machine.
+
+Run by `src/Makefile` with whatever Python there is, so it needs nothing but the standard library.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+_MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of an ELF file
+_LITTLE_ENDIAN_64 = b"\x7fELF\x02\x01"
+_OWN = "aitems_bridge"
+_IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer")
+_MEGABYTE = 1_000_000
+
+
+def faults(artefact: Path, python: str, machine: str) -> Iterator[str]:
+    """Say what is wrong with an artefact for that Python ("3.13") and machine ("aarch64"), one line each."""
+    if not (artefact / _OWN / "__init__.py").is_file():
+        yield f"{_OWN} is missing"
+    for name in _IN_THE_RUNTIME:
+        if (artefact / name).exists():
+            yield f"{name} is in it, but the runtime has its own"
+    for wheel in sorted(artefact.glob("*.dist-info/WHEEL")):
+        tags = [line.removeprefix("Tag: ") for line in wheel.read_text().splitlines() if line.startswith("Tag: ")]
+        if not any(_fits(tag, python.replace(".", ""), machine) for tag in tags):
+            yield f"{wheel.parent.stem} is built for {' '.join(tags) or 'nothing'}"
+    for library in sorted(artefact.rglob("*.so*")):
+        header = library.read_bytes()[:20]
+        if not header.startswith(_LITTLE_ENDIAN_64) or int.from_bytes(header[18:20], "little") != _MACHINES[machine]:
+            yield f"{library.relative_to(artefact)} is not for {machine}"
+
+
+def _fits(tag: str, python: str, machine: str) -> bool:
+    interpreter, abi, platform = tag.split("-")
+    if abi == "none" and platform == "any":
+        return "py3" in interpreter.split(".")
+    ours = platform.startswith("manylinux") and platform.endswith(machine)
+    return ours and (abi in (f"cp{python}", "abi3") or (abi == "none" and interpreter in ("py3", f"cp{python}")))
+
+
+def summary(artefact: Path) -> str:
+    """Give the artefact's size, and whether it carries byte code."""
+    files = [file for file in artefact.rglob("*") if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    compiled = sum(file.suffix == ".pyc" for file in files)
+    return f"{artefact.name}: {size / _MEGABYTE:.1f} MB in {len(files)} files, {compiled} of them byte code"
+
+
+def main(argv: list[str]) -> int:
+    """Check the artefact in a folder: `artefact.py FOLDER 3.13 aarch64`."""
+    folder, python, machine = argv
+    wrong = list(faults(Path(folder), python, machine))
+    for fault in wrong:
+        print(f"{Path(folder).name}: {fault}", file=sys.stderr)
+    print(summary(Path(folder)))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

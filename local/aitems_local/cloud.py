@@ -44,6 +44,10 @@ class StackError(Exception):
     """The local stack cannot do what was asked; the text says in one line what to do about it."""
 
 
+class UsageError(StackError):
+    """What was asked does not make sense, whatever the stack can do."""
+
+
 class PortTakenError(StackError):
     """Somebody else listens on the port that was asked for."""
 

@@ -136,8 +136,8 @@ class Stack:
         kept in ``folder``. Raises `StackError`, a sentence for people, when anything is in the way; then nothing is
         left behind.
         """
-        if port and aitems is None:
-            check_port(port + 1)
+        for wanted in (port, port + 1) if port and aitems is None else ():
+            check_port(wanted)
         clock = time.monotonic()
         cloud = Cloud(port)
         stack = cls(cloud, name, folder or cloud.folder)
@@ -248,9 +248,10 @@ class Stack:
             raise AssertionError(f"no event with {metadata} within {timeout} s; announced: {self.events()}")
         return found
 
-    def queued(self, output: str = "QueueUrl") -> int:
-        """Return how many messages the queue of that output holds: waiting, delayed and being worked on."""
-        found = self.cloud.sqs.get_queue_attributes(QueueUrl=self.outputs[output], AttributeNames=["All"])["Attributes"]
+    def queued(self, queue: str = "QueueUrl") -> int:
+        """Return how many messages a queue holds (waiting, delayed, being worked on): an output's, or "outcomes"."""
+        url = self.outcomes_queue_url if queue == "outcomes" else self.outputs[queue]
+        found = self.cloud.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return sum(int(number) for name, number in found.items() if name.startswith("ApproximateNumberOfMessages"))
 
     def logs(self, function: str = "WebhookFunction") -> list[str]:

@@ -1,0 +1,103 @@
+"""The command line: what may be asked, and what an exit code means. What each command does is in `commands`.
+
+Exit codes: 0 done as asked · 1 it was refused or failed · 2 usage · 3 the environment is in the way (port, dependency,
+no stack) · 4 not settled within the time · 130, 143 interrupted before ready.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+OK, REFUSED, USAGE, ENVIRONMENT, UNSETTLED = range(5)
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say and return the exit code."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as end:  # argparse has said what is wrong, or shown the help
+        return int(end.code or 0)
+    try:
+        from aitems_local import commands  # noqa: PLC0415  what it needs may be missing, which is to be said in a line
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed: run `make setup`", file=sys.stderr)
+        return ENVIRONMENT
+    return commands.run(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aitems-bridge", description="Creates AiTEMS services from webhooks and events; here, on one machine."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands.add_parser("up", help="run the bridge on this machine until Ctrl-C"))
+    demo = commands.add_parser("demo", help="run it, and show a creation through each door (make run)")
+    demo.add_argument("--port", type=_port, default=4580, help="AWS endpoint; 0: any free (default: 4580)")
+    demo.add_argument("--once", action="store_true", help="stop when everything was shown")
+    _add_send(commands.add_parser("send", help="ask for a service, really signed, and show what came of it"))
+    events = commands.add_parser("events", help="print what the bridge announced")
+    events.add_argument("--follow", action="store_true", help="go on until Ctrl-C, or until the stack stops")
+    events.add_argument("--since", type=_duration, metavar="1h", help="only of that time (s, m, h, d)")
+    requests = commands.add_parser("requests", help="print what the ledger says of requests")
+    requests.add_argument("which", nargs="?", metavar="ID|NAME", help="one request, or the last one of a name")
+    requests.add_argument(
+        "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
+    )
+    for command in commands.choices.values():
+        if command is not demo:
+            command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
+    return parser
+
+
+def _add_up(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--port",
+        type=_port,
+        default=4580,
+        help="AWS endpoint, the AiTEMS emulator on the next one; 0: any free (default: 4580)",
+    )
+    up.add_argument("--aitems-url", metavar="URL", help="call this AiTEMS instead of the emulator")
+    up.add_argument(
+        "--access-key", metavar="K", help="for that AiTEMS; the secret key in the environment, AITEMS_SECRET_KEY"
+    )
+    up.add_argument(
+        "--callers", type=Path, metavar="FILE", help="the callers document (default: one caller, backoffice)"
+    )
+
+
+def _add_send(send: argparse.ArgumentParser) -> None:
+    send.add_argument("door", choices=["webhook", "bus"])
+    send.add_argument("name", metavar="NAME", help="the service's name")
+    send.add_argument("--description", metavar="D")
+    send.add_argument("--type", metavar="T", help="batch or interval")
+    send.add_argument("--caller", metavar="C", help="who asks: a caller's name, or on the bus the event's source")
+    send.add_argument("--key", metavar="KEY", help="the idempotency key; the same key is the same request")
+    send.add_argument("--respond-async", action="store_true", help="webhook: do not wait for the outcome in the answer")
+    send.add_argument("--wait", type=int, metavar="N", help="webhook: wait so many seconds for it at most")
+    send.add_argument(
+        "--timeout", type=float, default=30, metavar="S", help="wait so long for the outcome's event (default: 30)"
+    )
+    instead = send.add_mutually_exclusive_group()
+    instead.add_argument("--curl", action="store_true", help="do not send: print the curl command, freshly signed")
+    instead.add_argument("--event", action="store_true", help="do not send: print the event for `sam local invoke`")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65535:  # noqa: PLR2004  the next one is needed too
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return port
+
+
+def _duration(text: str) -> float:
+    try:
+        return float(text[:-1]) * _UNITS[text[-1:]]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90s, 15m, 1h or 2d") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

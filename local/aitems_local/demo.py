@@ -1,0 +1,219 @@
+"""What `make run` shows: a creation through each door, and what happens when it goes wrong.
+
+Every ✓ is a check against the AiTEMS emulator, the ledger and the announced events; every time was measured.
+"""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from aitems_bridge.record import Record
+from aitems_local import senders
+from aitems_local.document import StackDocument
+from aitems_local.faults import Fault
+from aitems_local.journal import Announced
+from aitems_local.stack import Stack
+from aitems_local.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PATIENCE = 30.0
+_CREATED = "AiTEMS Service Created"
+_CALLER = "backoffice"
+
+
+class StepError(Exception):
+    """What was to be shown did not happen; the text says what did."""
+
+    def __init__(self, why: str, function: str, request_id: str | None = None) -> None:
+        super().__init__(why)
+        self.function = function
+        self.request_id = request_id
+
+
+def show(stack: Stack, terminal: Terminal, begun: float) -> bool:
+    """Show everything; return whether all of it was as promised."""
+    showing = _Showing(stack, stack.document, terminal)
+    doors: tuple[Callable[[], None], ...] = (showing.webhook, showing.bus)
+    step = ""
+    try:
+        for number, door in enumerate(doors, 1):
+            step = f"{number}/{len(doors)} "
+            terminal.line(f"{terminal.strong(f'{number}/{len(doors)}')}  {door.__doc__}")
+            door()
+            terminal.line()
+        step = ""
+        terminal.line(terminal.strong("And when it goes wrong"))
+        for mishap in (showing.same_again, showing.one_byte_changed, showing.answer_lost):
+            mishap()
+        terminal.line()
+        showing.count(begun)
+    except StepError as error:
+        terminal.line()
+        terminal.line(terminal.bad(f"✗ {step}{error}"))
+        showing.explain(error)
+        return False
+    return True
+
+
+@dataclass
+class _Showing:
+    stack: Stack
+    document: StackDocument
+    terminal: Terminal
+    sent: senders.SignedWebhook | None = None
+    answer: senders.Answer | None = None
+
+    # --- each door ------------------------------------------------------------------------------------------------
+
+    def webhook(self) -> None:
+        """Webhook, signed with Standard Webhooks (caller backoffice)"""  # noqa: D400  it is a heading
+        asked = senders.service("shop-main", "봄 시즌 추천")
+        self.sent = senders.webhook(self.document, asked, caller=_CALLER, key="msg_demo1")
+        self._line(f"→ POST /hooks/{_CALLER}   webhook-id {self.sent.key}   {json.dumps(asked, ensure_ascii=False)}")
+        self.answer = self.sent.send()
+        answered = time.time()
+        request_id = self.answer.request_id
+        if self.answer.status != 201 or not request_id:  # noqa: PLR2004
+            raise StepError(f"answered {self.answer.status}: {self.answer.body}", "WebhookFunction", request_id)
+        self._call("shop-main")
+        self._recorded(request_id)
+        location = self.answer.headers.get("Location", "")
+        self._line(
+            f"← 201  Location: {location.replace(request_id, self.terminal.id(request_id))}", self.answer.seconds
+        )
+        self._event(self._wait("RelayFunction", request_id=request_id), answered)
+        self._one_of_each("shop-main", request_id)
+
+    def bus(self) -> None:
+        """Event bus (source com.acme.shop)"""  # noqa: D400  it is a heading
+        event = senders.bus_event(self.document, senders.service("blog-main"), key="order-4711")
+        self._line(f"→ PutEvents  {senders.REQUESTED}   {json.dumps(event.detail, ensure_ascii=False)}")
+        event.send()
+        put = time.time()
+        announced = self._wait("WorkerFunction", caller=event.source, idempotency_key=event.key)
+        self._call("blog-main")
+        self._recorded(announced.metadata["request_id"])
+        self._event(announced, put)
+        self._one_of_each("blog-main", announced.metadata["request_id"])
+
+    # --- what goes wrong ------------------------------------------------------------------------------------------
+
+    def same_again(self) -> None:
+        """Show that a repetition is answered from the record."""
+        calls = len(self.stack.aitems.calls)
+        again = senders.webhook(
+            self.document, senders.service("shop-main", "봄 시즌 추천"), caller=_CALLER, key="msg_demo1"
+        )
+        answer = again.send()
+        first = self.answer.body if self.answer else {}
+        if answer.status != 201 or not answer.replayed or answer.body != first:  # noqa: PLR2004
+            raise StepError(f"the same webhook again was answered {answer.status}: {answer.body}", "WebhookFunction")
+        self._no_call_since(calls)
+        self._mishap("the same webhook again", "← 201 Idempotency-Replayed: true", "same service, no call, no event")
+
+    def one_byte_changed(self) -> None:
+        """Show that nobody gets in with a signature that does not fit."""
+        calls, items = len(self.stack.aitems.calls), len(self.stack.items())
+        sent = senders.webhook(self.document, senders.service("shop-fake"), caller=_CALLER)
+        answer = replace(sent, body=sent.body.replace(b"fake", b"mine")).send()
+        if answer.status != 401 or not str(answer.body.get("type")).endswith(":signature-refused"):  # noqa: PLR2004
+            raise StepError(f"a forged webhook was answered {answer.status}: {answer.body}", "WebhookFunction")
+        if len(self.stack.items()) != items:
+            raise StepError("a forged webhook was recorded", "WebhookFunction")
+        self._no_call_since(calls)
+        self._mishap("one byte changed", "← 401 signature-refused", "nothing recorded, nothing called")
+
+    def answer_lost(self) -> None:
+        """Show that a creation whose answer was lost is found again, and not repeated."""
+        self.stack.aitems.add_faults(Fault("reset_after", name="shop-lost"))
+        answer = senders.webhook(self.document, senders.service("shop-lost"), caller=_CALLER).send()
+        state = answer.body.get("state")
+        if answer.status != 202 or state != "unknown":  # noqa: PLR2004
+            raise StepError(f"a lost answer was answered {answer.status}: {answer.body}", "WebhookFunction")
+        announced = self._wait("WorkerFunction", request_id=answer.request_id)
+        if announced.kind != _CREATED or not announced.metadata["adopted"]:
+            raise StepError(f"a lost answer became {announced.event}", "WorkerFunction", answer.request_id)
+        self._one_of_each("shop-lost", announced.metadata["request_id"], quietly=True)
+        self._mishap("AiTEMS creates, then breaks off", "← 202 unknown → looked for", "found: Created, adopted: true")
+
+    def count(self, begun: float) -> None:
+        """Count everything once more, from all sides."""
+        made = [service.made_as for service in self.stack.aitems.services]
+        announced = [event.metadata["event_id"] for event in self.stack.events()]
+        recorded = list(self.stack.ledger.scan())
+        copied = self.stack.queued("outcomes")
+        twice = len(made) - len(set(made)) + len(announced) - len(set(announced))
+        counts = f"{len(recorded)} requests, {len(made)} services, {copied} events, {twice} duplicates"
+        if not len(recorded) == len(made) == len(announced) == copied or twice:
+            raise StepError(f"the counts do not agree: {counts}", "RelayFunction")
+        self._line(self.terminal.good(f"All doors work: {counts}."), time.monotonic() - begun, indent="")
+
+    # --- what is checked ------------------------------------------------------------------------------------------
+
+    def _call(self, name: str) -> None:
+        calls = [call for call in self.stack.aitems.calls if call.operation == "create" and call.name == name]
+        for call in calls:
+            seconds = call.done - call.arrived if call.done else None
+            self._line(f"  AiTEMS      POST {call.path} → {call.status}  {call.service_id or ''}", seconds)
+
+    def _recorded(self, request_id: str) -> None:
+        record = self.stack.ledger.get(request_id)
+        if record is None:
+            raise StepError("nothing is recorded", "WebhookFunction", request_id)
+        took = (record.settled_at - record.requested_at) / 1000 if record.settled_at else None
+        self._line(f"  recorded    request {self.terminal.id(request_id)}  {record.state}", took)
+
+    def _wait(self, function: str, **metadata: object) -> Announced:
+        found = self.stack.journal.wait(lambda event: metadata.items() <= event.metadata.items(), _PATIENCE)
+        if found is None:
+            request_id = metadata.get("request_id")
+            raise StepError(f"no event within {_PATIENCE:.0f} s", function, str(request_id) if request_id else None)
+        return found
+
+    def _one_of_each(self, name: str, request_id: str, *, quietly: bool = False) -> None:
+        made, announced = len(self.stack.aitems.services_named(name)), self.stack.events(request_id)
+        record = self.stack.ledger.get(request_id)
+        if made != 1 or [event.kind for event in announced] != [_CREATED] or not record or record.state != "created":
+            kinds = [event.kind for event in announced]
+            raise StepError(f"{made} services, events {kinds} for {name}", "RelayFunction", request_id)
+        if not quietly:
+            self._line(self.terminal.good("✓ one service, one event"))
+
+    def _no_call_since(self, calls: int) -> None:
+        if len(self.stack.aitems.calls) != calls:
+            raise StepError("AiTEMS was called", "WebhookFunction")
+
+    # --- how it is told -------------------------------------------------------------------------------------------
+
+    def _event(self, event: Announced, since: float) -> None:
+        service = event.event["detail"]["data"].get("serviceId", "")
+        event_id = self.terminal.id(event.metadata["event_id"])
+        self._line(f"⇒ event  {event.kind}  {event_id}  service {service}", max(0.0, event.arrived - since), mark="+")
+
+    def _mishap(self, what: str, answer: str, so: str) -> None:
+        self._line(f"{what:<32}{answer:<34}{so}   {self.terminal.good('✓')}")
+
+    def _line(self, text: str, seconds: float | None = None, *, mark: str = "", indent: str = "     ") -> None:
+        self.terminal.line(indent + text, seconds, mark)
+
+    def explain(self, error: StepError) -> None:
+        """Say what is known about a step that failed, and how to learn more."""
+        record = self._latest(error.request_id)
+        if record:
+            said = record.problem or record.last
+            self._line(
+                f"ledger: {record.state}, {record.name}, attempts {record.attempts}, {said or 'no problem noted'}"
+            )
+        else:
+            self._line("ledger: no such request")
+        words = [line for line in self.stack.logs(error.function) if not line.startswith(("START ", "END ", "REPORT "))]
+        self._line(f"{error.function}: {words[-1] if words else 'wrote nothing'}")
+        self._line("more: run `.venv/bin/aitems-bridge up`, repeat it with `send`, and look with `requests`")
+
+    def _latest(self, request_id: str | None) -> Record | None:
+        if request_id:
+            return self.stack.ledger.get(request_id)
+        return max(self.stack.ledger.scan(), key=lambda record: record.requested_at, default=None)

@@ -1,0 +1,67 @@
+# What a person types. Everything it needs it installs itself, from the locked requirements, into folders of this one.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SAM := .venv-sam/bin/sam
+UV := $(or $(shell command -v uv 2>/dev/null),.venv-uv/bin/uv)
+WITH_UV := $(filter .venv-uv/bin/uv,$(UV))
+
+export SAM_CLI_TELEMETRY := 0
+# Without byte code everything starts at half the speed, the functions of the local stack too.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup run test lint build clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .python $(WITH_UV) ## .venv from requirements/dev.txt; nothing to do while that file stays the same
+	@cat requirements/dev.txt pyproject.toml | cmp -s - .venv/.made-from || { $(install) }
+
+run: setup ## the bridge on this machine, tried through each door; ONCE=1 stops afterwards, PORT=4680
+	@$(BIN)/aitems-bridge demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(PORT),--port $(PORT))
+
+test: setup ## all tests, or those that match: make test T=pattern
+	@$(BIN)/pytest $(if $(T),-k "$(T)")
+
+lint: setup ## style, types, and which module may import which
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+build: $(SAM) ## validates template.yaml and builds what is deployed, into .aws-sam
+	$(SAM) validate --lint
+	$(SAM) build
+
+clean: ## removes what was built and cached; the environments stay
+	rm -rf .aws-sam .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find src local tests -name __pycache__ -prune -exec rm -rf {} +
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+.PHONY: .python
+.python:
+	@command -v $(PYTHON) >/dev/null || { echo "aitems-bridge needs Python 3.11 or newer: there is no $(PYTHON)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("aitems-bridge needs Python 3.11 or \
+	newer: $(PYTHON) is %d.%d (make PYTHON=... takes another)" % v[:2])'
+
+define install
+	start=$$(date +%s) && \
+	{ test -x $(BIN)/python || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv; } && \
+	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt && \
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . && \
+	cat requirements/dev.txt pyproject.toml > .venv/.made-from && \
+	echo "setup     $$($(BIN)/python --version), .venv from requirements/dev.txt, $$(($$(date +%s) - start)) s";
+endef
+
+$(SAM): requirements/sam.txt | .python $(WITH_UV)
+	@test -x .venv-sam/bin/python || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv-sam
+	@$(UV) pip sync --quiet --python .venv-sam/bin/python --require-hashes requirements/sam.txt
+	@touch $@
+
+.venv-uv/bin/uv: requirements/uv.txt | .python
+	@$(PYTHON) -m venv .venv-uv || { echo "install uv, or the venv module of $(PYTHON) (Debian: python3-venv)" >&2; exit 1; }
+	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

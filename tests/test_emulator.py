@@ -307,7 +307,7 @@ def test_a_taken_name_is_answered_as_recorded(emulator: Emulator) -> None:
         "status": 400,
         "error": "DUPLICATE_NAME",
         "errorCode": "BAD_REQUEST",
-        "message": "[NAME] is a duplicate name.",
+        "message": "[shop-main] is a duplicate name.",
     }
     assert expected == document
     assert refused.status == 400

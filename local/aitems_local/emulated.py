@@ -409,7 +409,7 @@ class Aitems:
             return text.lower() if self._settings.ignore_case else text
 
         if any(key(each.name) == key(name) and each.service_id != except_for for each in self._present()):
-            raise _Refused(HTTPStatus.BAD_REQUEST, "DUPLICATE_NAME", "[NAME] is a duplicate name.")
+            raise _Refused(HTTPStatus.BAD_REQUEST, "DUPLICATE_NAME", f"[{name}] is a duplicate name.")
 
     def _date(self, moment: float) -> str:
         local = datetime.fromtimestamp(moment, UTC) + self._settings.utc_offset

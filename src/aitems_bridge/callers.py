@@ -60,7 +60,7 @@ class StandardCaller(BaseModel):
 
     scheme: Literal["standard"]
     secrets: Annotated[
-        list[Annotated[str, AfterValidator(_standard_secret), Field(repr=False)]], Field(min_length=1, max_length=3)
+        list[Annotated[str, AfterValidator(_standard_secret)]], Field(min_length=1, max_length=3, repr=False)
     ]
     enabled: bool = True
     allow: Annotated[list[_Pattern], Field(min_length=1, max_length=50)] | None = None
@@ -97,7 +97,10 @@ class Document:
 
 def read_document(text: str) -> Document:
     """Return the callers that ``text`` describes. Raises ``ValueError`` when it is no JSON object of entries."""
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the callers document is nested too deeply") from error
     if not isinstance(document, dict):
         raise ValueError("the callers document is no JSON object")  # noqa: TRY004  # its value is wrong, not a type of ours
     if len(document) > MOST_CALLERS:

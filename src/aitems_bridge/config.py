@@ -1,6 +1,7 @@
 """What the environment says: settings, AWS clients, secrets. Read on first use, never at import."""
 
 import json
+import math
 import os
 import re
 import threading
@@ -21,6 +22,7 @@ EARLY_REFRESH = 30.0
 """Seconds that must pass between two refreshes that somebody's bad key or signature asked for."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
 
 
@@ -41,9 +43,12 @@ def number(name: str, default: float) -> float:
     """Return an environment variable as a number. Raises ``Misconfigured`` when it is none."""
     value = os.environ.get(name, "")
     try:
-        return float(value) if value else default
+        read = float(value) if value else default
     except ValueError as error:
         raise Misconfigured(f"The environment variable {name} is no number.") from error
+    if not math.isfinite(read):
+        raise Misconfigured(f"The environment variable {name} is no number.")
+    return read
 
 
 def numbers() -> Numbers:
@@ -60,12 +65,18 @@ def numbers() -> Numbers:
 
 def aitems_base_url() -> str:
     """Return AiTEMS's origin. Raises ``Misconfigured`` unless it is an https origin, or http on this very machine."""
+    wrong = Misconfigured("AITEMS_BASE_URL must be an https origin such as https://aitems.apigw.ntruss.com.")
     value = setting("AITEMS_BASE_URL").rstrip("/")
-    parts = urlsplit(value)
+    try:
+        parts = urlsplit(value)
+        origin = f"{parts.scheme}://{parts.netloc}"
+        whole = parts.port != 0 and value.lower() == origin.lower()  # a port out of range raises
+    except ValueError as error:
+        raise wrong from error
     secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
-    if not secure or not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        raise Misconfigured("AITEMS_BASE_URL must be an https origin such as https://aitems.apigw.ntruss.com.")
-    return value
+    if not whole or not secure or not parts.hostname or "@" in parts.netloc or not _HOST.fullmatch(parts.netloc):
+        raise wrong
+    return origin
 
 
 def aitems_utc_offset() -> int:

@@ -94,7 +94,10 @@ class Service(BaseModel):
 
 def quoted(value: object) -> str:
     """Return ``value`` for people: quoted, control characters escaped, at most 40 characters of it."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:  # a parser that stood higher on the stack could still read it
+        text = "[[[…"
     shown = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text[:QUOTED])
     return f"'{shown}{'…' if len(text) > QUOTED else ''}'"
 

@@ -30,6 +30,9 @@ MOST_BYTES = 240_000
 LONGEST_DELAY = 900
 TRIES = 3
 
+UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
+"""What comes of a record that another version wrote, or nobody of ours; repeating the batch would not help."""
+
 _PASSING = {"InternalFailure", "InternalException", "ThrottlingException", "ServiceUnavailable", "RequestLimitExceeded"}
 
 logger = Logger()
@@ -53,10 +56,12 @@ class Relay:
 
     def put(self, records: Sequence[Record]) -> None:
         """Queue the open ones and announce the others. Raises ``NotRelayed`` when some could not be put for now."""
+        made = [(record, self._made(record)) for record in records]
+        items = [(record, item) for record, item in made if item is not None]
         left = 0
-        for batch in _batches([(record, self._pointer(record)) for record in records if record.state.open]):
+        for batch in _batches([item for item in items if item[0].state.open]):
             left += self._retried(batch, self._send)
-        for batch in _batches([(record, entry(record, self.bus)) for record in records if not record.state.open]):
+        for batch in _batches([item for item in items if not item[0].state.open]):
             left += self._retried(batch, self._announce)
         if left:
             raise NotRelayed(f"{left} of {len(records)} records could not be put")
@@ -66,6 +71,14 @@ class Relay:
         logger.error("a record cannot be relayed", extra={"request_id": request_id, "why": why})
         body = json.dumps({"kind": "relay-failure", "request_id": request_id, "why": why})
         self.queues.send_message(QueueUrl=self.failures_url, MessageBody=body)
+
+    def _made(self, record: Record) -> dict[str, Any] | None:
+        """Return the record's message or event; None where none can be made of it, which somebody has to look at."""
+        try:
+            return self._pointer(record) if record.state.open else entry(record, self.bus)
+        except UNREADABLE as error:
+            self.give_away(record.id, f"unreadable record: {type(error).__name__}")
+            return None
 
     def _pointer(self, record: Record) -> dict[str, Any]:
         body = {"kind": "work", "request_id": record.id, "version": record.version}
@@ -127,7 +140,7 @@ def _batches(items: Batch) -> Iterator[Batch]:
     batch: Batch = []
     size = 0
     for item in items:
-        weight = len(item[1].get("Detail") or item[1]["MessageBody"])
+        weight = len((item[1].get("Detail") or item[1]["MessageBody"]).encode())
         if batch and (len(batch) == MOST_ENTRIES or size + weight > MOST_BYTES):
             yield batch
             batch, size = [], 0
@@ -167,6 +180,6 @@ def handler(event: dict[str, Any], _context: object) -> None:
             continue
         try:
             records.append(record_of(image))
-        except (KeyError, ValueError, TypeError) as error:
+        except UNREADABLE as error:
             relay.give_away(key.removeprefix("request#"), f"unreadable record: {type(error).__name__}")
     relay.put(records)

@@ -30,10 +30,10 @@ def processes_of(folder: Path) -> list[int]:
 def wait_until_gone(folder: Path, seconds: float = 5) -> None:
     """Wait until no process of the folder lives, and the folder is empty."""
     deadline = time.monotonic() + seconds
-    while (processes_of(folder) or os.listdir(folder)) and time.monotonic() < deadline:
+    while (processes_of(folder) or any(folder.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(folder) == []
-    assert os.listdir(folder) == []
+    assert not list(folder.iterdir())
 
 
 def test_the_template_is_deployed_whole(stack: Stack) -> None:
@@ -113,8 +113,8 @@ def test_a_taken_port_is_named() -> None:
             Stack.start(port=port - 1)
 
 
-def _without_a_role(template: Template) -> None:
-    template["Resources"]["WebhookFunction"]["Properties"]["Role"] = {"Fn::GetAtt": ["NoSuchRole", "Arn"]}
+def _with_an_unknown_type(template: Template) -> None:
+    template["Resources"]["Oddity"] = {"Type": "AWS::EventSchemas::Oddity", "Properties": {}}
 
 
 def _with_a_wrong_parameter(template: Template) -> None:
@@ -122,7 +122,7 @@ def _with_a_wrong_parameter(template: Template) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [(_without_a_role, "NoSuchRole"), (_with_a_wrong_parameter, "QuietSeconds")]
+    ("change", "said"), [(_with_an_unknown_type, "Oddity"), (_with_a_wrong_parameter, "QuietSeconds")]
 )
 def test_a_wrong_template_is_a_sentence(stack: Stack, change: object, said: str) -> None:
     """What CloudFormation finds wrong is said in one line that names the file and the place."""

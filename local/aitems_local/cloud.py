@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import boto3
+import botocore.session
 from botocore.config import Config
 
 from aitems_local import keeper
@@ -36,6 +37,9 @@ ACCOUNT = "123456789012"
 # MiniStack takes "test" for the account's root user: what everyone who uses such an emulator tries first. It guards
 # nothing; that MiniStack listens on loopback only is what does.
 ROOT_KEY = "test"
+
+_UNSET = (None, None, None, None)
+_FILES = ("config_file", "credentials_file")
 
 _START_TIMEOUT = 30.0
 
@@ -61,7 +65,9 @@ class AwsClients:
 
     def __init__(self, endpoint: str, region: str, key: str, secret: str) -> None:
         self.endpoint = endpoint
-        self._session = boto3.Session(aws_access_key_id=key, aws_secret_access_key=secret, region_name=region)
+        # Neither the user's profile nor their configuration files have a say in it.
+        nobody = botocore.session.Session(dict.fromkeys(_FILES, (None, None, os.devnull, None)) | {"profile": _UNSET})
+        self._session = boto3.Session(key, secret, region_name=region, botocore_session=nobody)
         self._config = Config(
             connect_timeout=2,
             read_timeout=60,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -70,13 +70,19 @@ def up(arguments: argparse.Namespace) -> int:
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
     aitems = _aitems(arguments.aitems_url, arguments.access_key)
     callers = _callers(arguments.callers) if arguments.callers else None
+    begun = time.monotonic()
     with _running(terminal, port=arguments.port, aitems=aitems, callers=callers) as stack:
         document = stack.document
-        if arguments.json:
-            print(document.json(), flush=True)
-        else:
-            _introduce(terminal, document)
-        return _stay(stack)
+        try:
+            document.save(state_folder())
+            terminal.line(f"ready     in {time.monotonic() - begun:.1f} s")
+            if arguments.json:
+                print(document.json(), flush=True)
+            else:
+                _introduce(terminal, document)
+            _stay(stack)
+        except Interrupted:  # once ready, that is how it is meant to end
+            return OK
 
 
 def demo(arguments: argparse.Namespace) -> int:
@@ -86,25 +92,27 @@ def demo(arguments: argparse.Namespace) -> int:
     terminal.line()
     begun = time.monotonic()
     with _running(terminal, port=arguments.port) as stack:
+        stack.document.save(state_folder())
+        terminal.line(f"ready     in {time.monotonic() - begun:.1f} s")
         terminal.line()
         if not show(stack, terminal, begun):
             return REFUSED
         if arguments.once:
             terminal.line("stopped")
             return OK
-        terminal.line()
-        terminal.line("Still running. Try, in another terminal:")
-        _suggest(terminal)
-        return _stay(stack)
+        try:
+            terminal.line()
+            terminal.line("Still running. Try, in another terminal:")
+            _suggest(terminal)
+            _stay(stack)
+        except Interrupted:
+            return OK
 
 
 @contextmanager
 def _running(
     terminal: Terminal, *, port: int, aitems: Aitems | None = None, callers: Callers | None = None
 ) -> Iterator[Stack]:
-    folder = state_folder()
-    begun = time.monotonic()
-
     def tell(step: Step) -> None:
         if step.what != "probe":
             terminal.line(
@@ -112,22 +120,16 @@ def _running(
             )
 
     with Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell) as stack:
-        document = stack.document
-        document.save(folder)
         try:
-            terminal.line(f"ready     in {time.monotonic() - begun:.1f} s")
             yield stack
         finally:
-            document.remove(folder)
+            stack.document.remove(state_folder())
 
 
-def _stay(stack: Stack) -> int:
-    """Stay until somebody ends this process, which is as it should be, or MiniStack ends, which is not."""
-    try:
-        while stack.cloud.running:
-            time.sleep(0.2)
-    except Interrupted:
-        return OK
+def _stay(stack: Stack) -> NoReturn:
+    """Stay until `Interrupted`, or raise `StackError` when MiniStack ends by itself."""
+    while stack.cloud.running:
+        time.sleep(0.2)
     raise StackError("MiniStack has stopped by itself, and everything with it: start again")
 
 
@@ -270,7 +272,7 @@ def events(arguments: argparse.Namespace) -> int:
     """Print what was announced."""
     document = StackDocument.load(state_folder())
     terminal = Terminal(sys.stdout)
-    since = time.time() - arguments.since if arguments.since else 0.0
+    since = time.time() - arguments.since if arguments.since is not None else 0.0
     follow = arguments.follow
     try:
         for event in document.announced().follow(lambda: follow and alive(document.pid), since=since):
@@ -320,7 +322,9 @@ def _facts(record: Record) -> dict[str, Any]:
 def told(terminal: Terminal, event: Announced) -> str:
     """Return an event in a line."""
     data = event.event["detail"]["data"]
-    about = f"service {data['serviceId']}" if event.kind == CREATED else f"{data.get('title')}: {data.get('detail')}"
+    about = (
+        f"service {data.get('serviceId')}" if event.kind == CREATED else f"{data.get('title')}: {data.get('detail')}"
+    )
     adopted = "  adopted" if event.metadata.get("adopted") else ""
     kind = terminal.good(event.kind) if event.kind == CREATED else terminal.bad(event.kind)
     return f"{kind}  {terminal.id(event.metadata['event_id'])}  {about}{adopted}"

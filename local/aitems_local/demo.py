@@ -194,7 +194,7 @@ class _Showing:
         self._line(f"⇒ event  {event.kind}  {event_id}  service {service}", max(0.0, event.arrived - since), mark="+")
 
     def _mishap(self, what: str, answer: str, so: str) -> None:
-        self._line(f"{what:<32}{answer:<34}{so}   {self.terminal.good('✓')}")
+        self._line(f"{what:<32}{answer:<34}{so:<38}{self.terminal.good('✓')}")
 
     def _line(self, text: str, seconds: float | None = None, *, mark: str = "", indent: str = "     ") -> None:
         self.terminal.line(indent + text, seconds, mark)

@@ -16,7 +16,7 @@ class Terminal:
     def line(self, text: str = "", seconds: float | None = None, mark: str = "") -> None:
         """Write a line, with how long it took in the right column."""
         if seconds is not None:
-            text = f"{text:<{_COLUMN}}{mark}{_duration(seconds):>9}"
+            text = f"{text:<{_COLUMN}}  {mark + _duration(seconds):>7}"
         print(text.rstrip(), file=self.stream, flush=True)
 
     def good(self, text: str) -> str:

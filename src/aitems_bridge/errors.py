@@ -10,7 +10,7 @@
 Problems follow RFC 9457; their ``type`` is an identifier, not an address.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 type_prefix = "urn:aitems-bridge:problem:"
@@ -87,7 +87,6 @@ class Problem:
     errors: tuple[Violation, ...] = ()
     upstream: Upstream | None = None
     may_exist: bool = False
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> Kind:
@@ -117,20 +116,18 @@ class Problem:
             document["may_exist"] = True
         if self.upstream is not None:
             document["upstream"] = self.upstream.document()
-        return document | self.extra
+        return document
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "Problem":
         """Read back what :meth:`document` wrote (the ledger keeps problems that way)."""
         upstream = document.get("upstream")
-        known = {"type", "title", "status", "detail", "retryable", "request_id", "errors", "may_exist", "upstream"}
         return cls(
             slug=document["type"].removeprefix(type_prefix),
             detail=document["detail"],
             errors=tuple(Violation(**error) for error in document.get("errors", ())),
             upstream=Upstream(**upstream) if upstream is not None else None,
             may_exist=document.get("may_exist", False),
-            extra={name: value for name, value in document.items() if name not in known},
         )
 
     def in_doubt(self) -> "Problem":

@@ -15,11 +15,10 @@ from enum import StrEnum
 
 from aitems_bridge.aitems import AiTEMS, Listed, wall
 from aitems_bridge.models import Service
-from aitems_bridge.record import SECOND, Clock, Record, Sight, View
+from aitems_bridge.record import HOUR, SECOND, Clock, Record, Sight, View
 from aitems_bridge.wire import Permit
 
 ALLOWANCE = 5 * SECOND
-HOUR = 3600 * SECOND
 KOREA = 9 * HOUR
 LATEST_ZONE = -12 * HOUR
 """Where a wall clock shows the least: a date is older than now here before it is anywhere else."""
@@ -97,28 +96,29 @@ def look(
         )
         if read is not Age.OLDER:
             (mine if read is Age.OURS else unclear).append(listed)
-    ids = tuple(listed.service_id for listed in (*mine, *unclear)) or ids
+    ids = tuple(dict.fromkeys((*(listed.service_id for listed in (*mine, *unclear)), *ids)))
     if len(mine) + len(unclear) > 1:
         return View(Sight.CONTRADICTION, ids, why="Several services could be this request's.")
     if unclear:
         return View(Sight.UNCLEAR, ids, leaving=unclear[0].status in _LEAVING)
     if mine:
-        return _read(record, aitems, mine[0].service_id, permit)
+        return _read(record, aitems, ids, permit)
     if listing.named:
         return View(Sight.OLDER, ids)
     return View(Sight.OTHER_CASE if listing.other_case else Sight.NONE)
 
 
-def _read(record: Record, aitems: AiTEMS, service_id: str, permit: Permit) -> View:
+def _read(record: Record, aitems: AiTEMS, ids: tuple[str, ...], permit: Permit) -> View:
+    service_id = ids[0]
     found = aitems.read(service_id, permit)
     if found is None:
         why = "A service that could be this request's vanished while it was read."
-        return View(Sight.CONTRADICTION, (service_id,), why=why)
+        return View(Sight.CONTRADICTION, ids, why=why)
     service, text = found
     if not agrees(record, service):
         why = "A service made since bears the name, but another description or type."
-        return View(Sight.CONTRADICTION, (service_id,), why=why)
-    return View(Sight.OURS, (service_id,), answer=text, service_id=service_id)
+        return View(Sight.CONTRADICTION, ids, why=why)
+    return View(Sight.OURS, ids, answer=text, service_id=service_id)
 
 
 def agrees(record: Record, service: Service) -> bool:

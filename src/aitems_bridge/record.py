@@ -27,7 +27,8 @@ from aitems_bridge.errors import Problem
 
 SECOND = 1000
 MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 
 class State(StrEnum):
@@ -214,7 +215,10 @@ class Sight(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A complete look. ``answer`` and ``service_id`` of the one that is ours; ``ids`` of all that bear the name."""
+    """A complete look. ``answer`` and ``service_id`` of the one that is ours; ``ids`` of all that bear the name.
+
+    Those that could be ours stand first among the ids.
+    """
 
     sight: Sight
     ids: tuple[str, ...] = ()
@@ -367,7 +371,7 @@ def _after_quiet_look(  # noqa: C901, PLR0911  # a table
     match view.sight:
         case Sight.CONTRADICTION:
             return _contradiction(record, view.why, view.ids, now)
-        case Sight.OLDER | Sight.OTHER_CASE | Sight.NONE if record.seen is not None:
+        case Sight.OLDER | Sight.OTHER_CASE | Sight.NONE if record.seen is not None and record.seen not in view.ids:
             why = f"Service {record.seen} could have been this request's, and is gone."
             return _contradiction(record, why, (record.seen, *view.ids), now)
         case Sight.OLDER:

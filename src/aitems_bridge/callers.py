@@ -41,6 +41,12 @@ def _standard_secret(secret: str) -> str:
     return secret
 
 
+def _different(secrets: list[str]) -> list[str]:
+    if len(set(secrets)) < len(secrets):
+        raise ValueError("must differ from each other")
+    return secrets
+
+
 _Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*-]{1,40}$")]
 
 
@@ -56,11 +62,13 @@ class Defaults(BaseModel):
 class StandardCaller(BaseModel):
     """A caller that signs by Standard Webhooks (https://www.standardwebhooks.com)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     scheme: Literal["standard"]
     secrets: Annotated[
-        list[Annotated[str, AfterValidator(_standard_secret)]], Field(min_length=1, max_length=3, repr=False)
+        list[Annotated[str, AfterValidator(_standard_secret)]],
+        Field(min_length=1, max_length=3, repr=False),
+        AfterValidator(_different),
     ]
     enabled: bool = True
     allow: Annotated[list[_Pattern], Field(min_length=1, max_length=50)] | None = None

@@ -128,11 +128,11 @@ class Secret:
                 early = self._monotonic() - self._refreshed >= EARLY_REFRESH
                 if early:
                     self._refreshed = self._monotonic()
-            read = early or not provider.has_not_expired_in_cache((arn, None))
+            read = early or not provider.has_not_expired_in_cache((arn, None, False))
             try:
                 return provider.get(arn, max_age=SECRET_AGE, force_fetch=early), read
             except Exception as error:
-                what = type(error.__cause__ or error).__name__
+                what = type(error.__cause__ or error.__context__ or error).__name__
                 raise Misconfigured(f"The secret that {self._variable} names cannot be read ({what}).") from error
 
 
@@ -149,7 +149,7 @@ class KeysSecret:
         text, read = self._secret.text(early=early)
         try:
             document = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict) or set(document) != {"access_key", "secret_key"}:
             raise Misconfigured('The keys secret must be {"access_key": "…", "secret_key": "…"} and nothing else.')

@@ -9,16 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from standardwebhooks import Webhook
 
+from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import free_port
-from aitems_local.document import ROOT
+from aitems_local.document import ROOT, StackDocument
+from aitems_local.emulator import Emulator
 from aitems_local.senders import masked
-from aitems_local.stack import Stack
+from aitems_local.stack import Stack, standard_secret
 from test_stack import wait_until_gone
 
 Output = pytest.CaptureFixture[str]
@@ -105,6 +108,26 @@ def test_up_says_where_everything_is_and_stops_when_told(command: type[_Starter]
     assert said["callers"]["backoffice"]["secrets"][0] not in err
     assert list(up.state.iterdir()) == []
     wait_until_gone(up.temporary)
+
+
+def test_up_takes_another_aitems_and_other_callers(command: type[_Starter], tmp_path: Path) -> None:
+    """It calls the AiTEMS it is given, with those keys, and lets in whom the file names; a broken entry stays out."""
+    secret = standard_secret()
+    callers = {"other": {"scheme": "standard", "secrets": [secret]}, "broken": {"scheme": "standard", "secrets": []}}
+    path = tmp_path / "callers.json"
+    path.write_text(json.dumps(callers))
+    with Emulator(access_key="AK", secret_key="SK") as aitems:
+        arguments = ["--aitems-url", aitems.url, "--access-key", "AK", "--callers", str(path), "--port", "0", "--json"]
+        up = command.start("up", *arguments, AITEMS_SECRET_KEY="SK")
+        assert json.loads(up.line())["callers"] == callers
+        document = StackDocument.load(up.state)
+        assert senders.webhook(document, senders.service("shop-main")).send().status == 201
+        assert [service.name for service in aitems.services] == ["shop-main"]
+        let_in = {"broken": {"scheme": "standard", "secrets": [secret]}}
+        refused = senders.webhook(replace(document, callers=let_in), senders.service("shop-two")).send()
+        assert refused.status == 503
+        assert len(aitems.services) == 1
+        assert up.end(signal.SIGTERM)[0] == OK
 
 
 @pytest.mark.parametrize("after", [0.05, 0.3, 0.6, 0.9, 1.3, 2.2])

@@ -157,6 +157,15 @@ def test_nothing_of_the_users_aws_settings_reaches_the_functions(
     assert not any(b"AWS_PROFILE" in each or b"hush" in each for each in environments)
 
 
+def test_a_cloud_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MiniStack's own last words are passed on, and nothing is left of it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Cloud, "_environment", lambda _: {**os.environ, "GATEWAY_PORT": "none"})
+    with Cloud() as cloud, pytest.raises(StackError, match="MiniStack did not start: ValueError"):
+        cloud.wait()
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_listens_on_loopback_only(stack: Stack) -> None:
     """Nobody on the network can reach what accepts any credentials."""
     sockets = Path("/proc/net/tcp").read_text().splitlines()[1:]

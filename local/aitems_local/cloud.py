@@ -1,7 +1,7 @@
 """AWS on one machine: MiniStack as a child process on loopback, with IAM enforced and nothing left behind."""
 
 import os
-import shutil
+import secrets
 import socket
 import subprocess
 import sys
@@ -132,30 +132,25 @@ class Cloud(AwsClients):
         check_port(self.port)
         super().__init__(f"http://{LOOPBACK}:{self.port}", REGION, ROOT_KEY, ROOT_KEY)
         self.version = version("ministack")
-        self.folder = Path(tempfile.mkdtemp(prefix="aitems-bridge-"))
-        self._log = self.folder / "ministack.log"
-        try:
-            with self._log.open("wb") as log:
-                self._keeper = subprocess.Popen(  # noqa: S603  our own keeper
-                    [sys.executable, "-I", keeper.__file__, str(self.folder), sys.executable, "-m", "ministack"],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=self._environment(),
-                )
-        except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
+        self.folder = Path(tempfile.gettempdir(), f"aitems-bridge-{secrets.token_hex(6)}")  # the keeper makes it
+        self._keeper = subprocess.Popen(  # noqa: S603  our own keeper
+            [sys.executable, "-I", keeper.__file__, str(self.folder), sys.executable, "-m", "ministack"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+            env=self._environment(),
+        )
 
     def wait(self) -> None:
         """Wait until MiniStack answers."""
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._answers():
             if not self.running:
-                raise StackError(f"MiniStack did not start: {self._last_words()}")
+                raise StackError(f"MiniStack did not start: {self._keeper.communicate()[0].strip()}")
             if time.monotonic() > deadline:
-                raise StackError(f"MiniStack did not answer within {_START_TIMEOUT:.0f} s: {self._last_words()}")
+                raise StackError(f"MiniStack did not answer within {_START_TIMEOUT:.0f} s")
             time.sleep(0.02)
 
     @property
@@ -165,7 +160,8 @@ class Cloud(AwsClients):
 
     def log(self) -> str:
         """Return what MiniStack itself wrote so far."""
-        return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+        log = self.folder / keeper.LOG
+        return log.read_text("utf-8", "replace") if log.exists() else ""
 
     def function_processes(self) -> dict[int, str]:
         """Return the process id of each kept function process with its function's name (Linux only)."""
@@ -184,13 +180,13 @@ class Cloud(AwsClients):
 
     def stop(self) -> None:
         """Stop everything that was started here."""
-        if self._keeper.stdin:
-            self._keeper.stdin.close()
         try:
-            self._keeper.wait(10)
+            self._keeper.communicate(timeout=10)
         except subprocess.TimeoutExpired:
             self._keeper.terminate()
-            self._keeper.wait(10)
+            self._keeper.communicate(timeout=10)
+        except ValueError:  # it was stopped before
+            return
 
     def __enter__(self) -> Self:
         return self
@@ -226,10 +222,6 @@ class Cloud(AwsClients):
             return False
         finally:
             connection.close()
-
-    def _last_words(self) -> str:
-        lines = [line.strip() for line in self.log().splitlines() if line.strip()]
-        return lines[-1] if lines else "it wrote nothing"
 
 
 def free_port() -> int:

@@ -300,7 +300,8 @@ def requests(arguments: argparse.Namespace) -> int:
         if arguments.json:
             terminal.line(json.dumps(_facts(record), ensure_ascii=False))
         else:
-            made = record.service_id or (record.problem or record.last or "")
+            problem = record.problem or record.last
+            made = record.service_id or (problem.detail if problem else "")
             terminal.line(
                 f"{terminal.id(record.id)}  {record.state:<9} {record.name:<20}  {record.channel} {record.caller}"
                 f"  attempts {record.attempts}  {made}"

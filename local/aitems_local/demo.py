@@ -203,10 +203,9 @@ class _Showing:
         """Say what is known about a step that failed, and how to learn more."""
         record = self._latest(error.request_id)
         if record:
-            said = record.problem or record.last
-            self._line(
-                f"ledger: {record.state}, {record.name}, attempts {record.attempts}, {said or 'no problem noted'}"
-            )
+            problem = record.problem or record.last
+            why = problem.detail if problem else "no problem noted"
+            self._line(f"ledger: {record.state}, {record.name}, attempts {record.attempts}, {why}")
         else:
             self._line("ledger: no such request")
         words = [line for line in self.stack.logs(error.function) if not line.startswith(("START ", "END ", "REPORT "))]

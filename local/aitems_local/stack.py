@@ -6,11 +6,10 @@ same MiniStack. Everything ends with `stop`, or with the process.
 
 import io
 import json
+import marshal
 import os
-import py_compile
 import secrets
 import sys
-import tempfile
 import time
 import zipfile
 from base64 import b64encode
@@ -19,6 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPConnection
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 from typing import Any, Self, TypedDict, cast
 from urllib.parse import urlsplit
@@ -40,7 +40,7 @@ NAME = "aitems-bridge"
 _DEPLOY_TIMEOUT = 60.0
 _MAX_INLINE_TEMPLATE = 51_200  # CloudFormation's limit for a template that is not in S3
 _BUCKET = "code"
-_UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
+_UNCHECKED_HASH = (1).to_bytes(4, "little")
 _SQS_BATCHED = ("sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 _FUNCTION = "AWS::Serverless::Function"
 
@@ -497,16 +497,16 @@ def _statements(part: object) -> Iterator[dict[str, Any]]:
 def _code(source: Path) -> bytes:
     """Return the functions' code as a zip, compiled: MiniStack unpacks it anew for every process it starts."""
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive, tempfile.TemporaryDirectory() as folder:
-        compiled = Path(folder, "compiled")
+    with zipfile.ZipFile(packed, "w") as archive:
         for path in sorted(source.glob("aitems_bridge/**/*.py")):
-            name = path.relative_to(source)
-            archive.write(path, str(name))
+            name, text = path.relative_to(source), path.read_bytes()
+            archive.writestr(str(name), text)
             try:
-                py_compile.compile(str(path), str(compiled), doraise=True, invalidation_mode=_UNCHECKED)
-            except py_compile.PyCompileError as error:
-                raise StackError(f"{name} does not compile: {_one_line(str(error.exc_value))}") from error
-            archive.write(compiled, f"{name.parent}/__pycache__/{name.stem}.{sys.implementation.cache_tag}.pyc")
+                code = compile(text, str(name), "exec", dont_inherit=True)
+            except SyntaxError as error:
+                raise StackError(f"{name} does not compile: {error}") from error
+            compiled = MAGIC_NUMBER + _UNCHECKED_HASH + source_hash(text) + marshal.dumps(code)  # see PEP 552
+            archive.writestr(f"{name.parent}/__pycache__/{name.stem}.{sys.implementation.cache_tag}.pyc", compiled)
     return packed.getvalue()
 
 

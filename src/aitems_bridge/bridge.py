@@ -141,7 +141,7 @@ class Bridge:
         """Settle what ended among the dead letters as failed (T19), so that it is announced and can be revived.
 
         ``order`` is given where the message was a request itself, which may never have been recorded. False: somebody
-        is still at it, keep the message.
+        is still at it, keep the message. Raises ``KeyReused`` where the key is another request's.
         """
         record = self.ledger.get(request_id)
         problem = Problem(
@@ -152,6 +152,8 @@ class Bridge:
                 if order is not None:
                     self._insert(give_up(self._new(order), self.now(), problem))
                 return True
+            if order is not None and record.payload_hash != order.payload_hash:
+                raise KeyReused(record)
             if version != record.version or not record.state.open:
                 return True
             if record.state is State.CREATING and record.lease_until is not None and self.now() <= record.lease_until:

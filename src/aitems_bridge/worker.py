@@ -66,17 +66,20 @@ def requested(envelope: dict[str, Any]) -> Requested:
     return Requested(order, Problem("invalid-request", said, errors=errors), event_key)
 
 
-def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation) -> None:
+def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation, *, dead: bool = False) -> bool:
     """Open what the event asks for, or record it as rejected: on the bus there is nobody to answer.
 
-    A key used again for another payload is a request of its own, under the event's id, and rejected.
+    A key used again for another payload is a request of its own, under the event's id, and rejected. What comes from
+    the dead letters is not opened but buried. False: keep the message.
     """
     request = requested(envelope)
     try:
-        if request.problem is None:
-            bridge.open(request.order, invocation)
-        else:
+        if request.problem is not None:
             bridge.refuse(request.order, request.problem)
+        elif dead:
+            return bridge.bury(request.order, request.order.request_id, None)
+        else:
+            bridge.open(request.order, invocation)
     except KeyReused as reused:
         order = request.order
         said = (
@@ -96,19 +99,16 @@ def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation) ->
             bridge.refuse(own, request.problem or Problem("key-reused", said))
         except KeyReused:
             logger.exception("an event's id is another request's key", extra={"request_id": own.request_id})
+    return True
 
 
 def work(bridge: Bridge, body: str, invocation: Invocation, *, dead: bool) -> bool:
     """Do what one message stands for; ``dead`` where it came from the dead letters. False: keep the message."""
     message = json.loads(body)
     if "detail-type" in message:
-        if message["detail-type"] != REQUESTED:
-            logger.error("an event of another kind was dropped")
-        elif dead:
-            order = requested(message).order
-            return bridge.bury(order, order.request_id, None)
-        else:
-            take_in(bridge, message, invocation)
+        if message["detail-type"] == REQUESTED:
+            return take_in(bridge, message, invocation, dead=dead)
+        logger.error("an event of another kind was dropped")
         return True
     request_id, version = message["request_id"], message["version"]
     if dead:

@@ -119,8 +119,8 @@ class Webhook:
         return _outcome(caller, record, replayed=known, applied=preferred.applied)
 
     def _awaited(self, record: Record, answer_by: int) -> Record:
-        """Wait for a request that others work on, as long as the caller wants to; nothing runs here meanwhile."""
-        while record.state is State.RECEIVED and self.now() + POLL * SECOND < answer_by:
+        """Wait for what there was no time to do here, as long as the caller wants to; nothing runs here meanwhile."""
+        while record.state is State.RECEIVED and record.last is None and self.now() + POLL * SECOND < answer_by:
             self.sleep(POLL)
             record = self.bridge.ledger.get(record.id) or record
         return record

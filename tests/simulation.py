@@ -1,20 +1,18 @@
 """A world in which everything that can happen may happen at any moment: virtual time, the real use case.
 
 Processes run the shipped `Bridge` in threads that stop before and after each side effect until they are told to go on,
-so that a test decides every interleaving: who goes next, who is killed where, when a POST takes effect at AiTEMS and
-whether its answer comes back. AiTEMS is simulated at the client's interface, with what the promise assumes of it: a POST
-nobody listens to is over, and listed, within a minute.
+so that a test decides every interleaving: who goes next, who is killed where, when a POST takes effect at AiTEMS
+and whether its answer comes back. AiTEMS is simulated at the client's interface, with what the promise assumes of it: a POST nobody
+listens to is over, and listed, within a minute.
 """
 
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, cast
-
-from memory import MemoryLedger
+from typing import cast
 
 from aitems_bridge.aitems import AiTEMS, Listed, Listing, LookFailed
 from aitems_bridge.bridge import Bridge, Invocation, Order, fingerprint
@@ -38,6 +36,7 @@ from aitems_bridge.record import (
     revive,
 )
 from aitems_bridge.wire import Permit
+from memory import MemoryLedger
 
 KOREA = 9 * HOUR
 LONGEST = 60 * SECOND
@@ -90,6 +89,7 @@ class Process:
         self.result: object = None
         self.error: Exception | None = None
         self.post: Post | None = None
+        self.request_id = ""
         self.outcome: Outcome | None = None
         self._killed = False
         self._go = threading.Semaphore(0)
@@ -139,15 +139,19 @@ class PausingLedger:
     process: Process
 
     def get(self, request_id: str) -> Record | None:
+        """See `Ledger.get`."""
         self.process.pause("before read")
         return self.ledger.get(request_id)
 
     def claimant(self, service_id: str) -> Record | None:
+        """See `Ledger.claimant`."""
         return self.ledger.claimant(service_id)
 
     def write(self, old: Record | None, new: Record) -> None:
+        """See `Ledger.write`."""
         self.process.pause("before write")
         self.ledger.write(old, new)
+        self.process.request_id = new.id
         self.process.pause("after write")
 
 
@@ -161,6 +165,7 @@ class PausingAiTEMS:
     zone_agrees: bool = True
 
     def create(self, command: dict[str, str], permit: Permit) -> Outcome:
+        """See `AiTEMS.create`."""
         self.process.pause("before send")
         if permit() <= 0:
             return NotDone(Problem("aitems-unavailable", "too late"))
@@ -172,6 +177,7 @@ class PausingAiTEMS:
         return outcome
 
     def list_named(self, name: str, permit: Permit) -> Listing:
+        """See `AiTEMS.list_named`."""
         self.process.pause("before list")
         if permit() <= 0 or self.world.list_down:
             raise LookFailed(Problem("aitems-unavailable", "down"))
@@ -180,6 +186,7 @@ class PausingAiTEMS:
         return listing
 
     def read(self, service_id: str, permit: Permit) -> tuple[Service, str] | None:
+        """See `AiTEMS.read`."""
         if permit() <= 0 or self.world.list_down:
             raise LookFailed(Problem("aitems-unavailable", "down"))
         for made in self.world.services:
@@ -301,13 +308,12 @@ class World:
 
     def send(self, process: Process, command: dict[str, str]) -> Post:
         """The last byte of a POST reaches AiTEMS."""
-        holder = self.ledger.holders[command["name"].lower()]
         for other in self.posts:
-            assert other.over or other.request_id != holder, "two POSTs of one request in flight"
-        record = self.ledger.get(holder)
+            assert other.over or other.request_id != process.request_id, "two POSTs of one request in flight"
+        record = self.ledger.get(process.request_id)
         assert record is not None
         assert record.state is State.CREATING, f"a POST while {record.state}"
-        post = Post(holder, command, self.now)
+        post = Post(process.request_id, command, self.now)
         self.posts.append(post)
         return post
 
@@ -431,6 +437,6 @@ class World:
         self.check()
 
 
-def settled(world: World, **others: Any) -> list[Record]:
+def settled(world: World) -> list[Record]:
     """Return all requests as they ended, in the order in which they came."""
-    return sorted((replace(record, **others) for record in world.ledger.scan()), key=lambda record: record.requested_at)
+    return sorted(world.ledger.scan(), key=lambda record: record.requested_at)

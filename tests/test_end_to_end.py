@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,15 @@ from aitems_local.stack import Stack, standard_secret
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 
 
-def ask(stack: Stack, name: str, **others: Any) -> Answer:
+def ask(stack: Stack, name: str, *, key: str | None = None, **others: str) -> Answer:
     """Send a webhook that asks for a service of that name."""
-    key, prefer = others.pop("key", None), others.pop("prefer", None)
-    return senders.webhook(stack.document, {"name": name, **others}, key=key, prefer=prefer).send()
+    return senders.webhook(stack.document, {"name": name, **others}, key=key).send()
 
 
 def raw(stack: Stack, body: bytes, media_type: str = "application/json", caller: str = "backoffice") -> Answer:
     """Send a rightly signed webhook with any body."""
     signed = senders.webhook(stack.document, {"name": "unused"}, caller="backoffice")
     signature = Signer(stack.callers["backoffice"]["secrets"][0])
-    from datetime import UTC, datetime  # noqa: PLC0415
-
     moment = datetime.fromtimestamp(int(signed.headers["webhook-timestamp"]), UTC)
     headers = dict(signed.headers) | {
         "Content-Type": media_type,
@@ -51,9 +49,9 @@ def raw(stack: Stack, body: bytes, media_type: str = "application/json", caller:
     return SignedWebhook(url, caller, signed.key, body, headers).send()
 
 
-def schema(name: str) -> Any:
+def schema(name: str) -> dict[str, Any]:
     """Return a generated JSON Schema."""
-    return json.loads((SCHEMAS / f"{name}.v1.json").read_text("utf-8"))
+    return dict(json.loads((SCHEMAS / f"{name}.v1.json").read_text("utf-8")))
 
 
 @pytest.fixture
@@ -106,8 +104,6 @@ def test_an_unknown_field_of_aitems_is_passed_on(own_stack: Stack, name: str) ->
 @pytest.mark.parametrize("what", ["body", "webhook-id", "webhook-timestamp", "webhook-signature", "stale", "future"])
 def test_one_changed_byte_is_refused(stack: Stack, name: str, what: str) -> None:
     """A changed body, id, timestamp or signature, or one signed too long ago: 401, nothing recorded, nothing called."""
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
-
     signed = senders.webhook(stack.document, {"name": name})
     headers, body = dict(signed.headers), signed.body
     if what == "body":
@@ -152,7 +148,6 @@ def test_the_status_address_shows_the_request(stack: Stack, name: str) -> None:
     answer = ask(stack, name)
     assert answer.request_id is not None
     signer = Signer(stack.callers["backoffice"]["secrets"][0])
-    from datetime import UTC, datetime  # noqa: PLC0415
 
     def show(key: str, request_id: str) -> requests.Response:
         moment = datetime.now(UTC)

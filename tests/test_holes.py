@@ -7,7 +7,6 @@ shown by test_safeguards.py, which takes them out one at a time.
 from dataclasses import replace
 
 import pytest
-from simulation import KOREA, LONGEST, Names, Process, World, settled
 
 from aitems_bridge.errors import Problem
 from aitems_bridge.record import (
@@ -24,6 +23,7 @@ from aitems_bridge.record import (
     resolve,
     revive,
 )
+from simulation import KOREA, LONGEST, Names, Process, World, settled
 
 THROTTLED = NotDone(Problem("aitems-throttled", "429"))
 DENIED = NotDone(Problem("not-permitted", "403"))

@@ -3,12 +3,18 @@
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from simulation import Names, World
 
 from aitems_bridge.errors import Problem
-from aitems_bridge.record import MINUTE, SECOND, NotDone, Rejection, State, Unknown
+from aitems_bridge.record import MINUTE, SECOND, NotDone, Outcome, Rejection, State, Unknown
+from simulation import Names, World
 
 KEYS = ["one", "two"]
+ANSWERS: dict[str, Outcome] = {
+    "throttled": NotDone(Problem("aitems-throttled", "429")),
+    "denied": NotDone(Problem("not-permitted", "403")),
+    "refused": Rejection(Problem("refused-by-aitems", "400")),
+    "unknown": Unknown(Problem("outcome-unknown", "504")),
+}
 
 
 class Promise(RuleBasedStateMachine):
@@ -52,20 +58,12 @@ class Promise(RuleBasedStateMachine):
         """A POST takes effect at AiTEMS, whether somebody waits for it or not."""
         self.world.land(data.draw(st.sampled_from([post for post in self.world.posts if not post.over])))
 
-    @rule(data=st.data(), how=st.sampled_from(["throttled", "refused", "denied", "unknown"]))
+    @rule(data=st.data(), how=st.sampled_from(sorted(ANSWERS)))
     @precondition(lambda self: any(not post.over for post in self.world.posts))
     def refuse(self, data: st.DataObject, how: str) -> None:
         """A POST is refused and does nothing."""
         post = data.draw(st.sampled_from([post for post in self.world.posts if not post.over]))
-        self.world.refuse(
-            post,
-            {
-                "throttled": NotDone(Problem("aitems-throttled", "429")),
-                "denied": NotDone(Problem("not-permitted", "403")),
-                "refused": Rejection(Problem("refused-by-aitems", "400")),
-                "unknown": Unknown(Problem("outcome-unknown", "504")),
-            }[how],
-        )
+        self.world.refuse(post, ANSWERS[how])
 
     @rule(data=st.data(), lost=st.booleans())
     @precondition(lambda self: any(process.at == "waiting" for process in self.world.processes))

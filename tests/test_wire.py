@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import trustme
+
 from aitems_bridge.wire import Answer, Lost, NotSent, exchange
 
 Serve = Callable[[socket.socket], None]
@@ -53,6 +54,7 @@ class Server:
         self._serve(plain if self._serve is tls_garbage else connection)
 
     def close(self) -> None:
+        """Listen no more."""
         self._listener.close()
 
 
@@ -75,11 +77,13 @@ def dripping(connection: socket.socket) -> None:
 
 @pytest.fixture
 def authority() -> trustme.CA:
+    """Return an authority of the test's own."""
     return trustme.CA()
 
 
 @contextlib.contextmanager
 def server(serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Run a server."""
     running = Server(serve, context)
     try:
         yield running
@@ -88,6 +92,7 @@ def server(serve: Serve, context: ssl.SSLContext | None = None) -> Iterator[Serv
 
 
 def post(url: str, *, seconds: float = 5, context: ssl.SSLContext | None = None, connect: float = 2) -> Answer:
+    """Send a POST that may take so many seconds once connected."""
     return exchange(
         "POST",
         url,
@@ -179,7 +184,7 @@ def test_a_failed_handshake_is_not_sent(authority: trustme.CA) -> None:
 
 
 def test_broken_tls_after_the_request_is_lost(authority: trustme.CA) -> None:
-    """A broken TLS record after the whole request was read (C3, second half) looks alike, and is not: it may have acted."""
+    """A broken TLS record after the whole request was read (C3, second half) looks alike, and may have acted."""
     serving, trusting = secured(authority)
     with server(tls_garbage, serving) as running:
         with pytest.raises(Lost):
@@ -240,7 +245,11 @@ def test_no_whole_answer_is_lost(serve: Serve) -> None:
 def test_a_silent_server_is_lost_in_time() -> None:
     """The permit's seconds bound the wait."""
     done = threading.Event()
-    with server(lambda _: done.wait(5) and None) as running:
+
+    def silent(_: socket.socket) -> None:
+        done.wait(5)
+
+    with server(silent) as running:
         begun = time.monotonic()
         with pytest.raises(Lost, match="time-out"):
             post(f"http://127.0.0.1:{running.port}/", seconds=0.3)
@@ -269,7 +278,7 @@ def test_a_dripping_server_over_tls_is_lost_in_time(authority: trustme.CA) -> No
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(status: int) -> None:
-    """A redirect is an answer like any other: following it would be a second POST, and would leak the signature (H14)."""
+    """A redirect is an answer like any other: to follow it would be a second POST (H14)."""
     with server(answering(OK)) as elsewhere:
         moved = f"HTTP/1.1 {status} Moved\r\nLocation: http://127.0.0.1:{elsewhere.port}/\r\nContent-Length: 0\r\n\r\n"
         with server(answering(moved.encode())) as running:

@@ -93,7 +93,15 @@ class Webhook:
         key, caller = self._verified(name, caller, headers, body)
         _check_media_type(headers)
         asked = caller.with_defaults(doors.json_object(body))
-        command = CreateService.parse(asked)
+        try:
+            command = CreateService.parse(asked)
+        except Refused as refused:
+            if caller.answer != "delivery":
+                raise
+            # Nobody reads the answer to a delivery: what is wrong is recorded, and announced to those who listen.
+            invalid = Order(caller.scheme, f"hook:{name}", key, name, None, fingerprint(asked))
+            record = self.bridge.refuse(invalid, refused.problem)
+            return _outcome(caller, record, replayed=False, applied="")
         if not caller.allows(command.name):
             detail = (
                 f"This caller may not create a service named {quoted(command.name)}: ask for the name to be allowed."

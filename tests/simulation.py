@@ -1,9 +1,9 @@
 """A world in which everything that can happen may happen at any moment: virtual time, the real use case.
 
 Processes run the shipped `Bridge` in threads that stop before and after each side effect until they are told to go on,
-so that a test decides every interleaving: who goes next, who is killed where, when a POST takes effect at AiTEMS
-and whether its answer comes back. AiTEMS is simulated at the client's interface, with what the promise assumes of it: a POST nobody
-listens to is over, and listed, within a minute.
+so that a test decides every interleaving: who goes next, who is killed where, when a POST takes effect at AiTEMS and
+whether its answer comes back. AiTEMS is simulated at the client's interface, with what the promise assumes of it: a
+POST nobody listens to is over, and listed, within a minute.
 """
 
 import json

@@ -484,3 +484,19 @@ def test_a_service_is_never_claimed_by_two() -> None:
     again = Made(world.told(world.services[0]), "s1")
     run(world, world.arrive(world.order("b")), again)
     assert [record.state for record in settled(world)] == [State.CREATED, State.FAILED]
+
+
+def test_t12_two_posts_in_doubt_adopt_nothing_early() -> None:
+    """With a second POST in doubt, what a look finds is adopted only after the quiet time: the other may still land."""
+    world = World()
+    run(world, world.arrive(world.order("a")), "lose")
+    world.posts[0].over = True
+    attend(world)
+    world.advance(max(0, world.pointers[-1][0] - world.now))
+    second = world.deliver(world.pointers[-1])
+    run(world, second)
+    world.kill(second)
+    world.land(world.posts[1])
+    early = attend(world)
+    assert (early.state, early.posts, early.seen) == (State.UNKNOWN, 2, "s1")
+    assert attend(world).state is State.CREATED

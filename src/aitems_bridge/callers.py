@@ -9,14 +9,17 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import jmespath
+from jmespath.exceptions import JMESPathError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from aitems_bridge import doors
 from aitems_bridge.errors import Misconfigured, Problem, Refused
-from aitems_bridge.models import DESCRIPTION_LENGTH, ServiceType
+from aitems_bridge.models import DESCRIPTION_LENGTH, ServiceType, quoted
 
 CALLER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MOST_CALLERS = 200
@@ -41,40 +44,86 @@ def _standard_secret(secret: str) -> str:
     return secret
 
 
-def _different(secrets: list[str]) -> list[str]:
-    if len(set(secrets)) < len(secrets):
+def _different(texts: list[str]) -> list[str]:
+    if len(set(texts)) < len(texts):
         raise ValueError("must differ from each other")
-    return secrets
+    return texts
 
 
-_Pattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*-]{1,40}$")]
+def _compiles(expression: str) -> str:
+    try:
+        jmespath.compile(expression)
+    except JMESPathError as error:
+        raise ValueError(f"is no JMESPath expression: {' '.join(str(error).split())[:200]}") from error
+    return expression
 
 
-class Defaults(BaseModel):
-    """What is filled in where a request says nothing."""
+def _found(expression: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON
+    """Return what the expression finds in the body; None where it cannot be worked out on this one."""
+    try:
+        return jmespath.search(expression, body)
+    except JMESPathError:
+        return None
 
+
+Headers = Mapping[str, str]
+"""Header names are in lower case."""
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*-]{1,40}$")]
+_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+_Pair = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,16}$")]
+_Expression = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_compiles)]
+_Ids = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=200)]
+_Answer = Literal["outcome", "delivery"]
+
+
+_StandardSecrets = Annotated[
+    list[Annotated[str, AfterValidator(_standard_secret)]],
+    Field(min_length=1, max_length=3, repr=False),
+    AfterValidator(_different),
+]
+_PlainSecrets = Annotated[
+    list[Annotated[str, Field(pattern=r"^[\x21-\x7e]+$", min_length=16, max_length=512)]],
+    Field(min_length=1, max_length=3, repr=False),
+    AfterValidator(_different),
+]
+
+
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Defaults(_Part):
+    """What is filled in where a request says nothing."""
 
     description: Annotated[str, Field(max_length=DESCRIPTION_LENGTH)] | None = None
     type: ServiceType | None = None
 
+    @model_validator(mode="after")
+    def _says_something(self) -> "Defaults":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("must give a description or a type")
+        return self
 
-class StandardCaller(BaseModel):
-    """A caller that signs by Standard Webhooks (https://www.standardwebhooks.com)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class FieldMapping(_Part):
+    """Where a foreign payload has what: JMESPath over its body, one expression a field."""
 
-    scheme: Literal["standard"]
-    secrets: Annotated[
-        list[Annotated[str, AfterValidator(_standard_secret)]],
-        Field(min_length=1, max_length=3, repr=False),
-        AfterValidator(_different),
-    ]
+    name: _Expression
+    description: _Expression | None = None
+    type: _Expression | None = None
+
+    def expressions(self) -> dict[str, str]:
+        """Return the expression of each field that is mapped."""
+        return self.model_dump(exclude_none=True)
+
+
+class _Entry(_Part):
+    """What every caller may have."""
+
     enabled: bool = True
-    allow: Annotated[list[_Pattern], Field(min_length=1, max_length=50)] | None = None
+    allow: Annotated[list[_Name], Field(min_length=1, max_length=50)] | None = None
     defaults: Defaults | None = None
-    answer: Literal["outcome", "delivery"] = "outcome"
-    wait: Annotated[int, Field(ge=0, le=25)] = 20
 
     def allows(self, name: str) -> bool:
         """Whether this caller may create a service of that name: ``*`` matches any run, letters' case counts."""
@@ -82,14 +131,252 @@ class StandardCaller(BaseModel):
             return True
         return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) for pattern in self.allow)
 
-    def with_defaults(self, body: dict[str, Any]) -> dict[str, Any]:
+    def with_defaults(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Return the request with this caller's defaults where it says nothing."""
         defaults = self.defaults.model_dump(exclude_none=True) if self.defaults else {}
-        return defaults | body
+        return defaults | asked
 
 
-Caller = StandardCaller
-_ADAPTER: TypeAdapter[StandardCaller] = TypeAdapter(StandardCaller)
+class _Hook(_Entry):
+    """A caller whose body is JSON: the request itself, or something a mapping finds it in."""
+
+    mapping: FieldMapping | None = None
+    when: _Expression | None = None
+    answer: _Answer | None = None
+    wait: Annotated[int, Field(ge=0, le=25)] = 0
+
+    @property
+    def delivers(self) -> bool:
+        """Whether the sender only understands 2xx, so that it gets one for everything that is recorded."""
+        return (self.answer or "delivery") == "delivery"
+
+    def ignored(self, headers: Headers) -> str | None:
+        """Return why a delivery is none of ours by its headers, or None."""
+        del headers
+        return None
+
+    def wants(self, body: dict[str, Any]) -> bool:
+        """Whether ``when`` is exactly true of the body."""
+        return self.when is None or _found(self.when, body) is True
+
+    def asked(self, body: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return what the body asks for, and for mapped fields the expression each came from."""
+        if self.mapping is None:
+            return self.with_defaults(body), {}
+        origins = self.mapping.expressions()
+        found = {field: _found(expression, body) for field, expression in origins.items()}
+        return self.with_defaults({field: value for field, value in found.items() if value is not None}), origins
+
+    def key_in(self, body: dict[str, Any]) -> str | None:
+        """Return the delivery's key where it stands in the body, or None."""
+        del body
+        return None
+
+    def requested_by(self, body: dict[str, Any]) -> str | None:
+        """Return who asked, where the payload says so."""
+        del body
+        return None
+
+
+class StandardCaller(_Hook):
+    """A caller that signs by Standard Webhooks (https://www.standardwebhooks.com)."""
+
+    scheme: Literal["standard"]
+    secrets: _StandardSecrets
+    wait: Annotated[int, Field(ge=0, le=25)] = 20
+
+    @property
+    def delivers(self) -> bool:
+        """See `_Hook.delivers`; one that sends the request itself reads the answer."""
+        return (self.answer or ("delivery" if self.mapping else "outcome")) == "delivery"
+
+    def verify(self, body: bytes, headers: Headers, now: int) -> str:
+        """Return the delivery's key. Raises ``SignatureRefused``."""
+        return doors.standard(body, headers, [standard_key(secret) for secret in self.secrets], now)
+
+
+class Github(_Part):
+    """Which of GitHub's events are meant."""
+
+    events: Annotated[
+        list[Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]], Field(min_length=1), AfterValidator(_different)
+    ]
+
+
+class GithubCaller(_Hook):
+    """A GitHub repository's or organisation's webhook. The delivery id is not signed: see SECURITY.md."""
+
+    scheme: Literal["github"]
+    secrets: _PlainSecrets
+    github: Github
+    mapping: FieldMapping
+    wait: Annotated[int, Field(ge=0, le=8)] = 0
+
+    def verify(self, body: bytes, headers: Headers, now: int) -> str:
+        """Return the delivery's id. Raises ``SignatureRefused``, or ``Refused`` where there is no id."""
+        doors.hmac_signed(doors.GITHUB, body, headers, self.secrets, now)
+        return doors.key_header("X-GitHub-Delivery", headers)
+
+    def ignored(self, headers: Headers) -> str | None:
+        """See `_Hook.ignored`."""
+        event = headers.get("x-github-event", "")
+        if event == "ping":
+            return "pong"
+        return None if event in self.github.events else f"event {quoted(event)} is not among this caller's events"
+
+    def requested_by(self, body: dict[str, Any]) -> str | None:
+        """See `_Hook.requested_by`."""
+        login = _found("sender.login", body)
+        return f"github:{login[:100]}" if isinstance(login, str) and login else None
+
+
+class Pairs(_Part):
+    """Names of the parts of a ``k=v,k=v`` header."""
+
+    signature: _Pair
+    timestamp: _Pair | None = None
+
+
+class BodyKey(_Part):
+    """A key inside the body, and so inside what is signed."""
+
+    body: _Expression
+
+
+class HeaderKey(_Part):
+    """A key in a header, which nothing signs: see SECURITY.md."""
+
+    header: _Header
+
+
+class HmacSettings(_Part):
+    """How this sender signs; see `doors.HmacScheme`."""
+
+    header: _Header
+    algorithm: Literal["sha256", "sha384", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: Annotated[str, Field(max_length=32)] | None = None
+    pairs: Pairs | None = None
+    timestamp_header: _Header | None = None
+    tolerance: Annotated[int, Field(ge=30, le=900)] = 300
+    content: Annotated[str, Field(pattern=r"^(\{timestamp\}[.:|])?\{body\}$")] = "{body}"
+    key: BodyKey | HeaderKey
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HmacSettings":
+        if self.pairs is not None and (self.prefix is not None or self.timestamp_header is not None):
+            raise ValueError("pairs exclude prefix and timestamp_header")
+        timed = self.timestamp_header is not None or (self.pairs is not None and self.pairs.timestamp is not None)
+        if "timestamp" in self.content and not timed:
+            raise ValueError("content signs a timestamp: say where it is (timestamp_header, or pairs.timestamp)")
+        return self
+
+    @property
+    def door(self) -> doors.HmacScheme:
+        """The scheme as the door takes it."""
+        return doors.HmacScheme(
+            header=self.header,
+            algorithm=self.algorithm,
+            encoding=self.encoding,
+            prefix=self.prefix or "",
+            signature_pair=self.pairs.signature if self.pairs else None,
+            timestamp_pair=self.pairs.timestamp if self.pairs else None,
+            timestamp_header=self.timestamp_header,
+            tolerance=self.tolerance,
+            content=self.content,
+        )
+
+
+class HmacCaller(_Hook):
+    """Any sender that signs its body with an HMAC."""
+
+    scheme: Literal["hmac"]
+    secrets: _PlainSecrets
+    hmac: HmacSettings
+
+    def verify(self, body: bytes, headers: Headers, now: int) -> str:
+        """Return the delivery's key, empty where it stands in the body. Raises as `GithubCaller.verify`."""
+        doors.hmac_signed(self.hmac.door, body, headers, self.secrets, now)
+        key = self.hmac.key
+        return doors.key_header(key.header, headers) if isinstance(key, HeaderKey) else ""
+
+    def key_in(self, body: dict[str, Any]) -> str | None:
+        """See `_Hook.key_in`."""
+        key = self.hmac.key
+        if isinstance(key, HeaderKey):
+            return None
+        found = _found(key.body, body)
+        if isinstance(found, int) and not isinstance(found, bool):
+            found = str(found)
+        return doors.checked_key(found, f"this caller's key ({key.body})")
+
+
+class SlackSettings(_Part):
+    """Which workspaces (the signing secret is the app's, not theirs), channels and people may ask."""
+
+    teams: _Ids
+    channels: _Ids | None = None
+    users: _Ids | None = None
+
+
+class SlackCaller(_Entry):
+    """A Slack app's slash command."""
+
+    scheme: Literal["slack"]
+    secrets: _PlainSecrets
+    slack: SlackSettings
+
+    def verify(self, body: bytes, headers: Headers, now: int) -> str:
+        """Return an empty key: a command's own stands in its body. Raises ``SignatureRefused``."""
+        doors.slack(body, headers, self.secrets, now)
+        return ""
+
+    def admits(self, team: str, channel: str, user: str) -> bool:
+        """Whether a command from there may ask for anything."""
+        settings = self.slack
+        return (
+            team in settings.teams
+            and (settings.channels is None or channel in settings.channels)
+            and (settings.users is None or user in settings.users)
+        )
+
+
+class WorksSettings(_Part):
+    """Which bot this is, and which domains, people and channels may ask it."""
+
+    bot_id: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+    domains: Annotated[list[int], Field(min_length=1)]
+    users: _Ids | None = None
+    channels: _Ids | None = None
+    language: Literal["ko", "en"] = "ko"
+
+
+class WorksCaller(_Entry):
+    """A NAVER WORKS bot."""
+
+    scheme: Literal["works"]
+    secrets: _PlainSecrets
+    works: WorksSettings
+
+    def verify(self, body: bytes, headers: Headers, now: int) -> str:
+        """Return an empty key, as for Slack. Raises ``SignatureRefused``."""
+        doors.works(body, headers, self.secrets, self.works.bot_id, now)
+        return ""
+
+    def admits(self, domain: object, channel: str | None, user: str) -> bool:
+        """Whether a message from there may ask for anything."""
+        settings = self.works
+        return (
+            domain in settings.domains
+            and (settings.channels is None or channel in settings.channels)
+            and (settings.users is None or user in settings.users)
+        )
+
+
+HookCaller = StandardCaller | GithubCaller | HmacCaller
+ChatCaller = SlackCaller | WorksCaller
+Caller = HookCaller | ChatCaller
+_ADAPTER: TypeAdapter[Caller] = TypeAdapter(Annotated[Caller, Field(discriminator="scheme")])
 
 ReadSecret = Callable[[bool], tuple[str, bool]]
 """Gives the document's text and whether it was read just now; True asks to read it early. Raises ``Misconfigured``."""
@@ -106,7 +393,7 @@ class Document:
 def read_document(text: str) -> Document:
     """Return the callers that ``text`` describes. Raises ``ValueError`` when it is no JSON object of entries."""
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_once_each)
     except RecursionError as error:
         raise ValueError("the callers document is nested too deeply") from error
     if not isinstance(document, dict):
@@ -124,6 +411,24 @@ def read_document(text: str) -> Document:
         except ValidationError as error:
             faults[name] = "; ".join(_told(each["loc"], each["msg"]) for each in error.errors(include_input=False))
     return Document(callers, faults)
+
+
+def shared_secrets(document: Document) -> list[tuple[str, str]]:
+    """Return the pairs of callers that have a secret in common: what is signed for one is valid for the other."""
+    owner: dict[str, str] = {}
+    return [
+        (owner[secret], name)
+        for name, caller in document.callers.items()
+        for secret in caller.secrets
+        if owner.setdefault(secret, name) != name
+    ]
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a member is given twice")
+    return found
 
 
 class Callers:
@@ -155,17 +460,26 @@ class Callers:
     def _current(self, *, early: bool) -> Document:
         try:
             text, _ = self._read(early)
+        except Misconfigured as error:
+            self._report("", str(error))
+        else:
             if text != self._text:
-                self._document = read_document(text)
                 self._text = text
-                for name, fault in self._document.faults.items():
-                    self._report(name, fault)
-        except (Misconfigured, ValueError) as error:
-            what = str(error) if isinstance(error, Misconfigured) else "callers document unreadable"
-            self._report("", what)
+                self._renew(text)
         if self._document is None:
             raise Refused(unavailable())
         return self._document
+
+    def _renew(self, text: str) -> None:
+        try:
+            self._document = read_document(text)
+        except ValueError:
+            self._report("", "callers document unreadable")
+            return
+        for name, fault in self._document.faults.items():
+            self._report(name, fault)
+        for one, other in shared_secrets(self._document):
+            self._report(other, f"has a secret in common with {one}: what is signed for one is valid for the other")
 
 
 def unavailable() -> Problem:
@@ -177,5 +491,6 @@ def unavailable() -> Problem:
 
 
 def _told(place: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part) for part in place)
-    return f"{where}: {message}" if where else message
+    # The first part is the scheme that was read for; without one, the scheme itself is at fault.
+    where = ".".join(str(part) for part in place[1:]) or ("entry" if place else "scheme")
+    return f"{where}: {message}"

@@ -23,7 +23,7 @@ EARLY_REFRESH = 30.0
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
-_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+_OFFSET = re.compile(r"([+-])(0\d|1[0-4]):([0-5]\d)")
 
 
 def now() -> int:

@@ -73,9 +73,9 @@ def entry(record: Record, bus: str) -> dict[str, Any]:
     }
 
 
-def status_document(record: Record) -> dict[str, Any]:
-    """Return what a caller is shown of its request while it has no answer of AiTEMS to show."""
-    return {
+def status_document(record: Record) -> str:
+    """Return the status document, as JSON text: what a caller is shown of its request. AiTEMS's answer as it came."""
+    document = {
         "request_id": record.id,
         "state": str(record.state),
         "name": record.name,
@@ -85,11 +85,11 @@ def status_document(record: Record) -> dict[str, Any]:
         "settled_at": timestamp(record.settled_at) if record.settled_at is not None else None,
         "attempts": record.attempts,
         "adopted": record.adopted,
-        "service": json.loads(record.answer) if record.answer is not None else None,
         "problem": _problem(record),
         "last_problem": record.last.document() if record.last is not None and record.state.open else None,
         "advice": _ADVICE.get(record.state, _ADVICE[State.RECEIVED]),
     }
+    return f'{_text(document)[:-1]},"service":{record.answer or "null"}}}'
 
 
 def _problem(record: Record) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import quote
 
 from pydantic import (
     BaseModel,
@@ -165,4 +166,4 @@ def _has_surrogate(text: str) -> bool:
 
 
 def _escaped(name: object) -> str:
-    return str(name).replace("~", "~0").replace("/", "~1")[:QUOTED]
+    return quote(str(name)[:QUOTED].replace("~", "~0").replace("/", "~1"), safe="~", errors="replace")

@@ -25,7 +25,9 @@ def signature(method: str, target: str, timestamp: int, keys: Keys) -> str:
     the very value sent in the header.
     """
     signed = f"{method} {target}\n{timestamp}\n{keys.access_key}"
-    digest = hmac.digest(keys.secret_key.encode(), signed.encode(), hashlib.sha256)
+    digest = hmac.digest(
+        keys.secret_key.encode("utf-8", "surrogatepass"), signed.encode("utf-8", "surrogatepass"), hashlib.sha256
+    )
     return base64.b64encode(digest).decode("ascii")
 
 

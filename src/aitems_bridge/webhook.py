@@ -5,19 +5,30 @@ Accepted means recorded, and recorded means it will be settled; whatever else ha
 """
 
 import base64
+import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from aitems_bridge import config, doors
+from aitems_bridge import chat, config, doors
 from aitems_bridge.bridge import Bridge, Invocation, KeyReused, Order, fingerprint, from_environment
-from aitems_bridge.callers import Caller, Callers, standard_key, unavailable
+from aitems_bridge.callers import (
+    Caller,
+    Callers,
+    ChatCaller,
+    HookCaller,
+    SlackCaller,
+    StandardCaller,
+    WorksCaller,
+    unavailable,
+)
 from aitems_bridge.errors import Misconfigured, NotRecorded, Problem, Refused
 from aitems_bridge.events import status_document
 from aitems_bridge.models import CreateService, quoted
@@ -67,6 +78,8 @@ class Webhook:
     callers: Callers
     now: Callable[[], int]
     sleep: Callable[[float], None] = time.sleep
+    say: Callable[[dict[str, Any]], None] | None = None
+    """Puts a message for a chat into the replies queue; None where chats are not replied to."""
 
     def answer(self, event: dict[str, Any], ends: int) -> Response:
         """Return the answer to one call; the process may run until ``ends``. Raises nothing that a caller caused."""
@@ -75,10 +88,8 @@ class Webhook:
             name, request_id = parameters.get("caller", ""), parameters.get("request_id")
             headers = {key.lower(): value for key, value in (event.get("headers") or {}).items()}
             caller = self.callers.find(name)
-            body = _body(event)
-            if request_id is not None:
-                return self._show(name, caller, request_id, headers, body)
-            return self._take(name, caller, headers, body, ends)
+            call = Call(name, headers, _body(event), ends)
+            return self._take(call, caller) if request_id is None else self._show(call, caller, request_id)
         except doors.SignatureRefused as refused:
             logger.warning("signature refused", extra={"cause": refused.cause})
             return _problem(refused.problem)
@@ -88,42 +99,112 @@ class Webhook:
             detail = "This key was used for a request with other content. Send this one under a new key."
             return _problem(Problem("key-reused", detail), request_id=reused.record.id)
 
-    def _take(self, name: str, caller: Caller, headers: Mapping[str, str], body: bytes, ends: int) -> Response:
-        key, caller = self._verified(name, caller, headers, body)
-        _check_media_type(headers)
-        asked = caller.with_defaults(doors.json_object(body))
+    def _take(self, call: "Call", caller: Caller) -> Response:
+        key, caller = self._verified(call, caller)
+        if isinstance(caller, SlackCaller):
+            return self._slack(call, caller)
+        if isinstance(caller, WorksCaller):
+            return self._works(call, caller)
+        return self._hook(call, caller, key)
+
+    def _hook(self, call: "Call", caller: HookCaller, key: str) -> Response:
+        """Take in a hook's delivery: the checks stand in the order in which the contract has them."""
+        if (reason := caller.ignored(call.headers)) is not None:
+            return _ignored(reason)
+        _check_media_type(call.headers)
+        document = doors.json_object(call.body)
+        key = caller.key_in(document) or key
+        if not caller.wants(document):
+            return _ignored("the body is not what this caller's 'when' asks for")
+        order = Order(caller.scheme, f"hook:{call.name}", key, call.name, None, "", caller.requested_by(document))
+        asked, origins = caller.asked(document)
         try:
-            command = CreateService.parse(asked)
+            command = CreateService.parse(asked, origins=origins)
         except Refused as refused:
-            if caller.answer != "delivery":
+            if not caller.delivers:
                 raise
             # Nobody reads the answer to a delivery: what is wrong is recorded, and announced to those who listen.
-            invalid = Order(caller.scheme, f"hook:{name}", key, name, None, fingerprint(asked))
-            record = self.bridge.refuse(invalid, refused.problem)
-            return _outcome(caller, record, replayed=False, applied="")
-        if not caller.allows(command.name):
-            detail = (
-                f"This caller may not create a service named {quoted(command.name)}: ask for the name to be allowed."
-            )
-            raise Refused(Problem("name-not-allowed", detail))
-        document = command.document()
-        order = Order(
-            channel=caller.scheme,
-            scope=f"hook:{name}",
-            key=key,
-            caller=name,
-            command=document,
-            payload_hash=fingerprint(document),
-        )
-        preferred = preference(headers.get("prefer", ""), caller.wait)
+            invalid = replace(order, payload_hash=fingerprint(asked))
+            record, known = self.bridge.refuse(invalid, refused.problem)
+            return _outcome(caller, record, replayed=known, applied="")
+        _check_allowed(caller, command)
+        order = replace(order, command=command.document(), payload_hash=fingerprint(command.document()))
+        preferred = preference(call.headers.get("prefer", ""), caller.wait)
         wait = preferred.wait if preferred.wait is not None else (0 if preferred.respond_async else caller.wait)
-        arrived = self.now()
-        answer_by = min(arrived + wait * SECOND, ends - ANSWER_RESERVE)
-        record, known = self.bridge.open(order, Invocation(ends, answer_by, LONGEST_READ))
+        answer_by = min(self.now() + wait * SECOND, call.ends - ANSWER_RESERVE)
+        record, known = self.bridge.open(order, Invocation(call.ends, answer_by, LONGEST_READ))
         if not known:
             record = self._awaited(record, answer_by)
         logger.info("answered", extra={"request_id": record.id, "state": str(record.state), "replayed": known})
         return _outcome(caller, record, replayed=known, applied=preferred.applied)
+
+    def _slack(self, call: "Call", caller: SlackCaller) -> Response:
+        if (
+            call.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/x-www-form-urlencoded"
+        ):
+            raise Refused(Problem("unsupported-media-type", "A slash command comes as a form."))
+        form = doors.form(call.body)
+        voice = chat.slack_voice(form.get("command", ""))
+        user = form.get("user_id", "")
+        if not caller.admits(form.get("team_id", ""), form.get("channel_id", ""), user):
+            return _slack_text(voice.denied())
+        order = Order("slack", f"hook:{call.name}", "", call.name, None, "", f"slack:{user}")
+        if self.say is not None:
+            order = replace(order, reply={"kind": "slack", "url": form.get("response_url", "")})
+        key = doors.checked_key(form.get("trigger_id"), "trigger_id")
+        return _slack_text(self._obey(caller, voice, replace(order, key=key), form.get("text", "")))
+
+    def _works(self, call: "Call", caller: WorksCaller) -> Response:
+        _check_media_type(call.headers)
+        message = WorksMessage.read(doors.json_object(call.body))
+        doors.check_issued(message.issued, self.now())
+        text = message.command
+        if text is None:
+            return _ignored("not a command")
+        voice = chat.works_voice(caller.works.language)
+        to = {"kind": "works", "bot": caller.works.bot_id, "language": caller.works.language} | message.to
+        if not caller.admits(message.domain, message.channel, message.user):
+            said = voice.denied()
+        else:
+            key = hashlib.sha256(message.identity(caller.works.bot_id).encode("utf-8", "surrogatepass")).hexdigest()
+            reply = to if self.say is not None else None
+            order = Order("works", f"hook:{call.name}", key, call.name, None, "", f"works:{message.user}", reply)
+            said = self._obey(caller, voice, order, text)
+        if self.say is not None:
+            self.say({"kind": "say", "to": to, "text": said, "at": self.now()})
+        return _json(200, {"status": "accepted"})
+
+    def _obey(self, caller: ChatCaller, voice: chat.Voice, order: Order, text: str) -> str:
+        """Do what a chat command says, and return what is answered at once; the outcome is reported later."""
+        command = chat.read_command(text)
+        try:
+            if isinstance(command, chat.Help):
+                return voice.usage(command)
+            if isinstance(command, chat.Status):
+                record = self.bridge.ledger.last_of(command.name) if caller.allows(command.name) else None
+                return voice.status(command.name, record, self.now())
+            asked = CreateService.parse(caller.with_defaults(dict(command.asked)))
+            _check_allowed(caller, asked)
+            earlier = self._asked_before(order, asked.name)
+            if earlier is not None:
+                return voice.again(earlier, self.now())
+            document = asked.document()
+            record, known = self.bridge.open(replace(order, command=document, payload_hash=fingerprint(document)), None)
+        except NotRecorded:
+            return voice.shut()
+        except Refused as refused:
+            return voice.problem(refused.problem)
+        logger.info("acknowledged", extra={"request_id": record.id, "state": str(record.state), "replayed": known})
+        return voice.accepted(asked.name, replies=self.say is not None)
+
+    def _asked_before(self, order: Order, name: str) -> Record | None:
+        """Return the same person's earlier request for the name, if it is young and not refused: people click twice."""
+        earlier = self.bridge.ledger.last_of(name)
+        if earlier is None or earlier.id == order.request_id or earlier.requested_by != order.requested_by:
+            return None
+        young = self.now() - earlier.requested_at <= chat.DOUBLE_SUBMIT
+        return earlier if young and (earlier.state.open or earlier.state is State.CREATED) else None
 
     def _awaited(self, record: Record, answer_by: int) -> Record:
         """Wait for what there was no time to do here, as long as the caller wants to; nothing runs here meanwhile."""
@@ -132,28 +213,87 @@ class Webhook:
             record = self.bridge.ledger.get(record.id) or record
         return record
 
-    def _show(self, name: str, caller: Caller, request_id: str, headers: Mapping[str, str], body: bytes) -> Response:
-        key, _ = self._verified(name, caller, headers, body)
-        if body or key != request_id:
+    def _show(self, call: "Call", caller: Caller, request_id: str) -> Response:
+        if not isinstance(caller, StandardCaller):
+            # Any other scheme would sign an empty body the same for ever: no proof of anything.
+            raise Refused(Problem("unknown-request", "Only callers with scheme 'standard' can ask for a request."))
+        key, _ = self._verified(call, caller)
+        if call.body or key != request_id:
             # The path is not part of the signed text: the id that is, has to be the path's.
             raise doors.SignatureRefused("webhook-id is not the request id of the path, or there is a body", self.now())
         record = self.bridge.ledger.get(request_id)
-        if record is None or record.scope != f"hook:{name}":
+        if record is None or record.scope != f"hook:{call.name}":
             raise Refused(Problem("unknown-request", "This caller has no request of that id."))
-        return _json(200, status_document(record), request_id=record.id)
+        return _status(200, record, {})
 
-    def _verified(self, name: str, caller: Caller, headers: Mapping[str, str], body: bytes) -> tuple[str, Caller]:
+    def _verified(self, call: "Call", caller: Caller) -> tuple[str, Caller]:
         """Return the delivery's key; a signature that no secret makes asks once for the newest secrets."""
         try:
-            return self._verify(caller, headers, body), caller
+            return caller.verify(call.body, call.headers, self.now()), caller
         except doors.SignatureRefused:
-            newest = self.callers.find(name, early=True)
+            newest = self.callers.find(call.name, early=True)
             if newest == caller:
                 raise
-            return self._verify(newest, headers, body), newest
+            return newest.verify(call.body, call.headers, self.now()), newest
 
-    def _verify(self, caller: Caller, headers: Mapping[str, str], body: bytes) -> str:
-        return doors.standard(body, headers, [standard_key(secret) for secret in caller.secrets], self.now())
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP call: the caller's name in the path, headers by lower-case name, the decoded body, when time is up."""
+
+    name: str
+    headers: Mapping[str, str]
+    body: bytes
+    ends: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorksMessage:
+    """A callback of NAVER WORKS, as far as it is a message.
+
+    Source: https://developers.worksmobile.com/en/docs/bot-callback-message
+    """
+
+    user: str
+    channel: str | None
+    domain: object
+    issued: object
+    text: str | None
+
+    @classmethod
+    def read(cls, document: dict[str, Any]) -> "WorksMessage":
+        """Return what the callback says; whatever it lacks is empty."""
+        source, content = document.get("source"), document.get("content")
+        source = source if isinstance(source, dict) else {}
+        content = content if isinstance(content, dict) else {}
+        channel = source.get("channelId")
+        is_text = document.get("type") == "message" and content.get("type") == "text"
+        return cls(
+            user=str(source.get("userId") or ""),
+            channel=str(channel) if channel else None,
+            domain=source.get("domainId"),
+            issued=document.get("issuedTime"),
+            text=str(content.get("text") or "") if is_text else None,
+        )
+
+    @property
+    def command(self) -> str | None:
+        """The text without the bot's name; None where it is not meant for the bot: in a channel others talk too."""
+        if self.text is None:
+            return None
+        named = re.match(r"\s*/?aitems(?=\s|$)", self.text, re.IGNORECASE)
+        if named is None and self.channel is not None:
+            return None
+        return self.text[named.end() :] if named else self.text
+
+    @property
+    def to(self) -> dict[str, str]:
+        """Where to answer."""
+        return {"channel": self.channel} if self.channel else {"user": self.user}
+
+    def identity(self, bot_id: str) -> str:
+        """Return what tells one message from another: WORKS gives no id."""
+        return "\n".join((bot_id, self.user, self.channel or "", str(self.issued), self.text or ""))
 
 
 def _body(event: dict[str, Any]) -> bytes:
@@ -180,17 +320,31 @@ def _check_media_type(headers: Mapping[str, str]) -> None:
         raise Refused(Problem("unsupported-media-type", "Send the body as it is, without a Content-Encoding."))
 
 
-def _outcome(caller: Caller, record: Record, *, replayed: bool, applied: str) -> Response:
-    headers = {"Location": f"/hooks/{record.caller}/requests/{record.id}"}
+def _check_allowed(caller: Caller, command: CreateService) -> None:
+    if not caller.allows(command.name):
+        detail = f"This caller may not create a service named {quoted(command.name)}: ask for the name to be allowed."
+        raise Refused(Problem("name-not-allowed", detail))
+
+
+def _ignored(reason: str) -> Response:
+    return _json(200, {"status": "ignored", "reason": reason})
+
+
+def _slack_text(text: str) -> Response:
+    return _json(200, {"response_type": "ephemeral", "text": text})
+
+
+def _outcome(caller: HookCaller, record: Record, *, replayed: bool, applied: str) -> Response:
+    headers = {"Location": f"/hooks/{record.caller}/requests/{record.id}"} if caller.scheme == "standard" else {}
     if applied:
         headers["Preference-Applied"] = applied
     if replayed and record.state.final:
         headers["Idempotency-Replayed"] = "true"
     if not record.state.final:
         headers["Retry-After"] = "30" if record.state is State.UNKNOWN else "5"
-        return _json(202, status_document(record), request_id=record.id, headers=headers)
-    if caller.answer == "delivery":
-        return _json(200, status_document(record), request_id=record.id, headers=headers)
+        return _status(202, record, headers)
+    if caller.delivers:
+        return _status(200, record, headers)
     if record.state is State.CREATED and record.answer is not None:
         return _response(201, record.answer, "application/json", headers | {"X-Request-Id": record.id})
     problem = record.problem or Problem("refused-by-aitems", "AiTEMS refused the request.")
@@ -209,8 +363,12 @@ def _problem(problem: Problem, request_id: str | None = None, headers: dict[str,
 _RETRY_AFTER = {"not-recorded": "5", "caller-unavailable": "300"}
 
 
-def _json(status: int, document: dict[str, Any], *, request_id: str, headers: dict[str, str] | None = None) -> Response:
-    return _response(status, json.dumps(document), "application/json", (headers or {}) | {"X-Request-Id": request_id})
+def _json(status: int, document: dict[str, Any]) -> Response:
+    return _response(status, json.dumps(document), "application/json", {})
+
+
+def _status(status: int, record: Record, headers: dict[str, str]) -> Response:
+    return _response(status, status_document(record), "application/json", headers | {"X-Request-Id": record.id})
 
 
 def _response(status: int, body: str, media_type: str, headers: dict[str, str]) -> Response:
@@ -225,7 +383,22 @@ def _webhook() -> Webhook:
     def report(name: str, fault: str) -> None:
         logger.error("callers document: this needs an operator", extra={"caller": name, "fault": fault})
 
-    return Webhook(from_environment(), Callers(lambda early: secret.text(early=early), report), config.now)
+    replies = os.environ.get("REPLIES_QUEUE_URL")
+    callers = Callers(lambda early: secret.text(early=early), report)
+    return Webhook(from_environment(), callers, config.now, say=partial(_say, replies) if replies else None)
+
+
+def _say(queue_url: str, message: dict[str, Any]) -> None:
+    """Queue what a chat is to be told. A chat that hears nothing is no reason to refuse what was recorded."""
+    try:
+        _queues().send_message(QueueUrl=queue_url, MessageBody=json.dumps(message))
+    except Exception:
+        logger.exception("a chat message was not queued")
+
+
+@cache
+def _queues() -> Any:  # noqa: ANN401  # one of botocore's run-time classes
+    return config.client("sqs", connect_timeout=1, read_timeout=2)
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:  # noqa: ANN401  # Lambda's context

@@ -14,7 +14,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 ROOT = Path(__file__).parents[1]
 SOURCE: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
 PARAMETERS: dict[str, Any] = SOURCE["Parameters"]
-FUNCTIONS = ("WebhookFunction", "WorkerFunction", "RelayFunction")
+FUNCTIONS = ("WebhookFunction", "WorkerFunction", "RelayFunction", "ReplyFunction")
 DAY = 86_400
 
 
@@ -233,9 +233,13 @@ def environment(function: str) -> set[str]:
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        ("WebhookFunction", CALLING | {"CALLERS_SECRET_ARN"}),
+        ("WebhookFunction", CALLING | {"CALLERS_SECRET_ARN", "REPLIES_QUEUE_URL"}),
         ("WorkerFunction", CALLING | {"DEAD_LETTER_QUEUE_ARN"}),
-        ("RelayFunction", {"QUEUE_URL", "RELAY_FAILURES_URL", "EVENT_BUS"}),
+        ("RelayFunction", {"QUEUE_URL", "RELAY_FAILURES_URL", "EVENT_BUS", "REPLIES_QUEUE_URL"}),
+        (
+            "ReplyFunction",
+            {"LEDGER_TABLE", "CHAT_SECRET_ARN", "SLACK_RESPONSE_ORIGINS", "WORKS_API_URL", "WORKS_AUTH_URL"},
+        ),
     ],
 )
 def test_a_function_gets_what_it_reads(function: str, names: set[str]) -> None:
@@ -487,6 +491,8 @@ def test_what_the_stack_tells() -> None:
         "DeadLetterQueueUrl",
         "RelayFailuresUrl",
         "RuleDeadLetterQueueUrl",
+        "RepliesQueueUrl",
+        "ChatSecretArn",
         "KeysSecretArn",
         "CallersSecretArn",
     }

@@ -7,16 +7,17 @@ own, so that it blocks nobody; only then, if anything is left, the batch is repe
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
 from aitems_bridge import config
-from aitems_bridge.events import entry
+from aitems_bridge.events import entry, event_id
 from aitems_bridge.ledger import record_of
 from aitems_bridge.record import SECOND, Record
 
@@ -53,6 +54,8 @@ class Relay:
     failures_url: str
     now: Callable[[], int]
     sleep: Callable[[float], None] = time.sleep
+    replies_url: str | None = None
+    """Where outcomes of chat commands go; None where chats are not replied to."""
 
     def put(self, records: Sequence[Record]) -> None:
         """Queue the open ones and announce the others. Raises ``NotRelayed`` when some could not be put for now."""
@@ -60,9 +63,14 @@ class Relay:
         items = [(record, item) for record, item in made if item is not None]
         left = 0
         for batch in _batches([item for item in items if item[0].state.open]):
-            left += self._retried(batch, self._send)
+            left += self._retried(batch, partial(self._send, self.queue_url))
         for batch in _batches([item for item in items if not item[0].state.open]):
             left += self._retried(batch, self._announce)
+        if self.replies_url:
+            # After the announcements: a chat that cannot be told must not hold up what everybody waits for.
+            replies = [(record, _reply(record)) for record in records if record.reply and not record.state.open]
+            for batch in _batches(replies):
+                left += self._retried(batch, partial(self._send, self.replies_url))
         if left:
             raise NotRelayed(f"{left} of {len(records)} records could not be put")
 
@@ -95,11 +103,11 @@ class Relay:
             refused = [item for one in refused for item in put([one])]
         return len(refused)
 
-    def _send(self, batch: "Batch") -> "Batch":
+    def _send(self, queue_url: str, batch: "Batch") -> "Batch":
         # Two writes of one request may stand in one batch, and ids must differ within it.
         entries = [{**message, "Id": str(number)} for number, (_, message) in enumerate(batch)]
         try:
-            answer = self.queues.send_message_batch(QueueUrl=self.queue_url, Entries=entries)  # type: ignore[arg-type]
+            answer = self.queues.send_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
         except _aws_failures() as error:
             logger.warning("the queue did not take a batch", extra={"cause": type(error).__name__})
             return batch
@@ -136,6 +144,11 @@ class Relay:
 Batch = list[tuple[Record, dict[str, Any]]]
 
 
+def _reply(record: Record) -> dict[str, Any]:
+    body = {"kind": "reply", "request_id": record.id, "event_id": event_id(record)}
+    return {"Id": record.id, "MessageBody": json.dumps(body)}
+
+
 def _batches(items: Batch) -> Iterator[Batch]:
     batch: Batch = []
     size = 0
@@ -166,6 +179,7 @@ def _relay() -> Relay:
         queue_url=config.setting("QUEUE_URL"),
         failures_url=config.setting("RELAY_FAILURES_URL"),
         now=config.now,
+        replies_url=os.environ.get("REPLIES_QUEUE_URL") or None,
     )
 
 

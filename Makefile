@@ -43,6 +43,9 @@ $(DYNAMODB_LOCAL)/DynamoDBLocal.jar:
 	@cd .dynamodb-local && echo "$(DYNAMODB_LOCAL_SHA256)  amplify-dynamodb-simulator-$(DYNAMODB_LOCAL_VERSION).tgz" | \
 	sha256sum --check --quiet && tar -xzf *.tgz && rm *.tgz
 
+chaos: setup ## kills the functions at every side effect, counts services and outcomes; WRITE=1 into docs/reliability.md
+	@$(BIN)/python -m aitems_local.chaos $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED))
+
 lint: setup ## style, types, and which module may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -4,19 +4,25 @@ Nothing of the bridge is asked how it did it: a request is judged by the service
 stands in the ledger and by the events that arrived.
 """
 
+import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPConnection
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
+from standardwebhooks import Webhook
 
 from aitems_bridge.bridge import Order
 from aitems_bridge.events import event_id
 from aitems_bridge.record import Record, State
 from aitems_local import senders
-from aitems_local.cloud import ACCOUNT, StackError
+from aitems_local.cloud import ACCOUNT, LOOPBACK, StackError
 from aitems_local.journal import Announced
 from aitems_local.stack import Stack
 
@@ -24,8 +30,6 @@ FINAL = {State.CREATED: "AiTEMS Service Created", State.REJECTED: "AiTEMS Servic
 
 _SENDER_TRIES = 40
 _SENDER_PAUSE = 1.0
-_OK = 200
-_FAULT_OF_OURS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,22 @@ class Sent:
     person can tell whose the service is: then it may end as failed, announced and kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a sender was told. ``state`` and ``service_id`` where the answer was final."""
+
+    state: str | None = None
+    service_id: str | None = None
+
+
 class Door(Protocol):
     """A way in. Another one is another class with these two."""
 
     def request_id(self, stack: Stack, key: str) -> str:
         """Return the id that a request of this key has."""
 
-    def send(self, stack: Stack, name: str, key: str) -> bool:
-        """Send until it is accepted, as a sender of that kind would; False: it never was."""
+    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
+        """Send until it is accepted, as a sender of that kind would; None: it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,7 @@ class WebhookDoor:
         """Return the id that a request of this key has."""
         return _request_id(f"hook:{next(iter(stack.callers))}", key)
 
-    def send(self, stack: Stack, name: str, key: str) -> bool:
+    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
         """Send until it is answered with 2xx, or refused for good."""
         for attempt in range(_SENDER_TRIES):
             if attempt:
@@ -72,9 +84,13 @@ class WebhookDoor:
                 answer = senders.webhook(stack.document, senders.service(name), key=key, prefer=self.prefer).send()
             except StackError:
                 continue
-            if answer.status // 100 * 100 == _OK or (answer.status < _FAULT_OF_OURS and answer.request_id):
-                return True
-        return False
+            if answer.status == HTTPStatus.CREATED:
+                return Heard("created", answer.body.get("serviceId"))
+            if answer.status == HTTPStatus.ACCEPTED:
+                return Heard()
+            if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.request_id:
+                return Heard("rejected")
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +101,7 @@ class BusDoor:
         """Return the id that a request of this key has."""
         return _request_id(f"bus:{ACCOUNT}:{senders.PRODUCER}", key)
 
-    def send(self, stack: Stack, name: str, key: str) -> bool:
+    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
         """Put it until the bus takes it."""
         for attempt in range(_SENDER_TRIES):
             if attempt:
@@ -94,8 +110,28 @@ class BusDoor:
                 senders.bus_event(stack.document, senders.service(name), key=key).send()
             except (StackError, BotoCoreError, ClientError):
                 continue
-            return True
-        return False
+            return Heard()
+        return None
+
+
+def status(stack: Stack, request_id: str) -> tuple[int, dict[str, Any]]:
+    """Ask the caller's status address for a request: signed, with the request's id as the message's."""
+    caller, entry = next(iter(stack.callers.items()))
+    now = datetime.now(UTC)
+    signed = Webhook(entry["secrets"][0]).sign(request_id, now, "")
+    headers = {
+        "webhook-id": request_id,
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": signed,
+    }
+    address = urlsplit(f"{stack.webhook_url}/hooks/{caller}/requests/{request_id}")
+    connection = HTTPConnection(LOOPBACK, address.port or 80, timeout=35)
+    try:
+        connection.request("GET", address.path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
 
 
 def _request_id(scope: str, key: str) -> str:
@@ -109,7 +145,7 @@ class Verdict:
     sent: Sent
     state: str
     services: int
-    """Made under its name."""
+    """Made under its name, but for those of other requests."""
     final_events: int
     failed_events: int
     duplicates: int
@@ -139,8 +175,8 @@ def drained(stack: Stack, timeout: float) -> bool:
     return not stack.queued()
 
 
-def audit(stack: Stack, sent: Sequence[Sent], unaccepted: Collection[str] = ()) -> list[Verdict]:
-    """Return what became of each request, in order. ``unaccepted`` are those whose sender gave up: that is a fault."""
+def audit(stack: Stack, sent: Sequence[Sent], heard: Mapping[str, Sequence[Heard | None]]) -> list[Verdict]:
+    """Return what became of each request, in order. ``heard``: what the senders of each were told."""
     records = {record.id: record for record in stack.ledger.scan()}
     events: dict[str, list[Announced]] = {}
     for event in stack.events():
@@ -153,19 +189,20 @@ def audit(stack: Stack, sent: Sequence[Sent], unaccepted: Collection[str] = ()) 
     claims = Counter(
         wanted[record.id].name for record in records.values() if record.state is State.CREATED and record.id in wanted
     )
-    owners = Counter(record.service_id for record in records.values() if record.state is State.CREATED)
+    owners: dict[str, list[str]] = {}
+    for record in records.values():
+        if record.state is State.CREATED and record.service_id is not None:
+            owners.setdefault(record.service_id, []).append(record.id)
     overlapping = {call.name for pair in stack.aitems.overlapping_posts() for call in pair}
     verdicts = []
     for each in wanted.values():
-        record, ours = records.get(each.request_id), made.get(each.name, [])
-        verdict = _judged(each, record, ours, events.get(each.request_id, []))
-        if len(ours) > claims[each.name]:
-            verdict.duplicates = len(ours) - claims[each.name]
-            verdict.faults.append(f"AiTEMS has {len(ours)} services of the name, {claims[each.name]} are accounted for")
-        if record is not None and record.service_id is not None and owners[record.service_id] > 1:
-            verdict.faults.append(f"service {record.service_id} was given to several requests")
-        if each.request_id in unaccepted:
-            verdict.faults.append("it was never accepted")
+        found, named = records.get(each.request_id), made.get(each.name, [])
+        ours = [service for service in named if owners.get(service, [each.request_id]) == [each.request_id]]
+        verdict = _judged(each, found, ours, events.get(each.request_id, []))
+        if len(named) > claims[each.name]:
+            verdict.duplicates = len(named) - claims[each.name]
+            verdict.faults.append(f"AiTEMS has {len(named)} services of the name, {claims[each.name]} accounted for")
+        verdict.faults += [fault for told in heard[each.request_id] if (fault := _contradicts(told, found))]
         if each.name in overlapping:
             verdict.faults.append("two POSTs were in flight at once")
         verdicts.append(verdict)
@@ -202,3 +239,13 @@ def _judged(sent: Sent, record: Record | None, made: list[str], events: list[Ann
 def _why(record: Record | None) -> str:
     problem = (record.problem or record.last) if record else None
     return f" ({problem.slug}: {problem.detail})" if problem else ""
+
+
+def _contradicts(heard: Heard | None, record: Record | None) -> str | None:
+    if heard is None:
+        return "it was never accepted"
+    if record is None or heard.state is None:
+        return None
+    if heard.state != record.state or heard.service_id != record.service_id:
+        return f"the sender was told {heard.state} {heard.service_id}, recorded {record.state} {record.service_id}"
+    return None

@@ -1,8 +1,8 @@
 """The promise under fire: the deployed stack, its function processes killed at every side effect, and then a count.
 
-    python -m aitems_local.chaos                    the kill matrix and the storm; writes nothing
+    python -m aitems_local.chaos                    recovery, the kill matrix and the storm; writes nothing
     python -m aitems_local.chaos --write            and puts the table into docs/reliability.md
-    python -m aitems_local.chaos --only matrix --seed 7
+    python -m aitems_local.chaos --only storm --seed 7
 
 Exit code 1 if any request was lost or doubled, or announced otherwise than it is.
 """
@@ -20,9 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
-from aitems_local.audit import BusDoor, Door, Sent, Verdict, WebhookDoor, audit, drained, settled
+from aitems_local import senders
+from aitems_local.audit import BusDoor, Door, Heard, Sent, Verdict, WebhookDoor, audit, drained, settled, status
+from aitems_local.cloud import StackError
 from aitems_local.document import ROOT
 from aitems_local.faults import Fault
 from aitems_local.intercept import Interceptor, Kill, Trouble
@@ -216,6 +219,7 @@ class Run:
     """What a run showed."""
 
     verdicts: list[Verdict]
+    heard: dict[str, list[Heard | None]]
     seconds: float
     kills: int
     missed: list[str] = field(default_factory=list)
@@ -236,7 +240,9 @@ def run_matrix(stack: Stack, interceptor: Interceptor, cases: Sequence[Case], *,
     missed = [case for case, verdict in zip(cases, run.verdicts, strict=True) if interceptor.left(_id(verdict))]
     if missed:
         more = _round(stack, interceptor, missed, timeout=timeout, prefix=f"{prefix}b")
-        run = Run(run.verdicts + more.verdicts, run.seconds + more.seconds, run.kills + more.kills)
+        run = Run(
+            run.verdicts + more.verdicts, run.heard | more.heard, run.seconds + more.seconds, run.kills + more.kills
+        )
         run.missed = [
             f"{_label(verdict)}: {', '.join(map(str, left))}"
             for verdict in more.verdicts
@@ -249,10 +255,10 @@ def _round(stack: Stack, interceptor: Interceptor, cases: Sequence[Case], *, tim
     begun = time.monotonic()
     before = len(interceptor.killed)
     sent = [_prepare(stack, interceptor, case, f"{prefix}{number:04d}") for number, case in enumerate(cases)]
-    unaccepted = _send_all(stack, [(each, case.place.door) for each, case in zip(sent, cases, strict=True)])
+    heard = _send_all(stack, [(each, case.place.door) for each, case in zip(sent, cases, strict=True)])
     settled(stack, sent, timeout)
-    verdicts = audit(stack, sent, unaccepted)
-    return Run(verdicts, time.monotonic() - begun, len(interceptor.killed) - before)
+    verdicts = audit(stack, sent, heard)
+    return Run(verdicts, heard, time.monotonic() - begun, len(interceptor.killed) - before)
 
 
 def _id(verdict: Verdict) -> str:
@@ -272,11 +278,14 @@ def _prepare(stack: Stack, interceptor: Interceptor, case: Case, name: str) -> S
     return Sent(request_id, name, case.place.path, key, (case.place.path, case.place.point, case.fault))
 
 
-def _send_all(stack: Stack, sends: Iterable[tuple[Sent, Door]]) -> set[str]:
-    """Send everything, some at once, and return the ids of what was never accepted."""
+def _send_all(stack: Stack, sends: Iterable[tuple[Sent, Door]]) -> dict[str, list[Heard | None]]:
+    """Send everything, some at once, and return what the senders of each request were told."""
+    heard: dict[str, list[Heard | None]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [(each, pool.submit(door.send, stack, each.name, each.key)) for each, door in sends]
-        return {each.request_id for each, future in futures if not future.result()}
+        for each, future in futures:
+            heard.setdefault(each.request_id, []).append(future.result())
+    return heard
 
 
 # --- the storm ----------------------------------------------------------------------------------------------------
@@ -373,12 +382,12 @@ def run_storm(stack: Stack, interceptor: Interceptor, knocks: Sequence[Knock], *
         sends.append((Sent(request_id, knock.name, knock.door, knock.key, (knock.door,), names[knock.name] > 1), door))
     interceptor.weather = _weather(seed)
     with _reaper(stack, seed) as reaped:
-        unaccepted = _send_all(stack, sends)
+        heard = _send_all(stack, sends)
     interceptor.weather = lambda _: None
     sent = [each for each, _ in sends]
     settled(stack, sent, timeout)
-    verdicts = audit(stack, sent, unaccepted)
-    return Run(verdicts, time.monotonic() - begun, len(interceptor.killed) - before + len(reaped))
+    verdicts = audit(stack, sent, heard)
+    return Run(verdicts, heard, time.monotonic() - begun, len(interceptor.killed) - before + len(reaped))
 
 
 def _weather(seed: int) -> Callable[[str], Trouble | None]:
@@ -417,6 +426,58 @@ def _reaper(stack: Stack, seed: int) -> Iterator[list[int]]:
         thread.join()
 
 
+# --- recovery -----------------------------------------------------------------------------------------------------
+
+RECOVERIES = {"made": _kills("after post"), "not made": _kills("before post")}
+RECOVERED_WITHIN = 90.0
+"""Seconds at default settings, from the sending to the announcement."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What became of a request whose process was killed while its caller waited, and whom nobody helped."""
+
+    seconds: float
+    """From its sending to the announcement."""
+    shown: dict[str, Any]
+    """What the caller's status address says then."""
+    services: int
+
+
+def recover(stack: Stack, interceptor: Interceptor, name: str, kills: Sequence[Kill], timeout: float) -> Recovery:
+    """Send a webhook once, kill its process where it says, and wait for the announcement."""
+    key = f"key-{name}"
+    request_id = WEBHOOK.request_id(stack, key)
+    interceptor.plan(request_id, name, kills)
+    begun = time.time()
+    answer = senders.webhook(stack.document, senders.service(name), key=key).send()
+    if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR or interceptor.left(request_id):
+        raise StackError(f"the process was not killed: {answer.status} {answer.body}")
+    event = stack.event(timeout=timeout, request_id=request_id, final=True)
+    _, shown = status(stack, request_id)
+    return Recovery(event.arrived - begun, shown, len(stack.aitems.services_named(name)))
+
+
+def _recovery(cloud: Stack) -> dict[str, Recovery]:
+    """Recover at default settings."""
+    with (
+        Interceptor(cloud.cloud) as interceptor,
+        cloud.deploy(
+            "defaults", parameters={"AitemsBaseUrl": interceptor.aitems_url}, change=interceptor.change
+        ) as stack,
+        ThreadPoolExecutor(len(RECOVERIES)) as pool,
+    ):
+        interceptor.aitems = stack.aitems_url
+        started = {
+            what: pool.submit(recover, stack, interceptor, f"r{number}-recovered", kills, 2 * RECOVERED_WITHIN)
+            for number, (what, kills) in enumerate(RECOVERIES.items())
+        }
+        found = {what: future.result() for what, future in started.items()}
+    for what, recovery in found.items():
+        _say(f"recovery, {what}: {recovery.seconds:.0f} s, shown as {recovery.shown['state']}")
+    return found
+
+
 # --- the table ----------------------------------------------------------------------------------------------------
 
 HEAD = ("runs", "services", "created", "rejected", "failed", "final events", "duplicates", "lost")
@@ -453,13 +514,15 @@ def table(titles: Sequence[str], found: dict[tuple[str, ...], list[int]]) -> str
     return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])
 
 
-def report(runs: dict[str, Run], command: str) -> str:
+def report(runs: dict[str, Run], recoveries: dict[str, Recovery], command: str) -> str:
     """Return everything as Markdown, for the terminal and for the document."""
     matrices = [verdict for name, run in runs.items() if name != "storm" for verdict in run.verdicts]
     parts = [f"{datetime.now(UTC):%Y-%m-%d}, `{command}`:"]
     for name, run in runs.items():
         seconds = f"{len(run.verdicts)} requests, {run.kills} kills, {run.seconds:.0f} s"
         parts[0] += f"\n- {name if name == 'storm' else f'matrix, names {name}'}: {seconds}"
+    for what, recovery in recoveries.items():
+        parts[0] += f"\n- recovery of a killed webhook at default settings, service {what}: {recovery.seconds:.0f} s"
     if matrices:
         parts += ["By where the process was killed; each crossed with the faults below:"]
         parts += [table(("path", "killed"), rows(matrices, lambda sent: sent.label[:2]))]
@@ -485,20 +548,21 @@ def write(text: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m aitems_local.chaos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", choices=["matrix", "storm"], help="not both")
+    parser.add_argument("--only", choices=["matrix", "storm", "recovery"], help="one of them")
     parser.add_argument("--short", action="store_true", help="each place once, and a small storm")
     parser.add_argument("--requests", type=int, help="sent in the storm (default: 1200, short: 150)")
     parser.add_argument("--seed", type=int, default=1, help="of everything that chance decides (default: 1)")
     parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     arguments = parser.parse_args(argv)
-    runs = _runs(arguments)
+    runs, recoveries = _runs(arguments)
     command = "make chaos" if not sys.argv[1:] or arguments.write else f"chaos {' '.join(sys.argv[1:])}"
-    text = report(runs, command)
+    text = report(runs, recoveries, command)
     print(text)
     if arguments.write:
         write(text)
     faults = [fault for run in runs.values() for fault in run.faults]
     missed = [miss for run in runs.values() for miss in run.missed]
+    faults += [f"recovery, {what}: {one}" for what, one in recoveries.items() if not _recovered(one)]
     for fault in faults:
         print(f"BROKEN  {fault}", file=sys.stderr)
     for miss in missed:
@@ -506,15 +570,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(bool(faults or missed))
 
 
-def _runs(arguments: argparse.Namespace) -> dict[str, Run]:
+def _recovered(recovery: Recovery) -> bool:
+    in_time = recovery.seconds <= RECOVERED_WITHIN
+    return in_time and recovery.services == 1 and recovery.shown["state"] == "created"
+
+
+def _runs(arguments: argparse.Namespace) -> tuple[dict[str, Run], dict[str, Recovery]]:
+    runs: dict[str, Run] = {}
+    recoveries: dict[str, Recovery] = {}
     with Stack.start() as cloud:
-        runs: dict[str, Run] = {}
-        if arguments.only != "storm":
+        if arguments.only in (None, "recovery") and not arguments.short:
+            recoveries = _recovery(cloud)
+        if arguments.only in (None, "matrix"):
             with ThreadPoolExecutor(len(WORLDS)) as pool:
                 runs |= zip(WORLD_NAMES, pool.map(lambda world: _matrix(cloud, world, arguments), WORLDS), strict=True)
-        if arguments.only != "matrix":
+        if arguments.only in (None, "storm"):
             runs["storm"] = _storm(cloud, arguments)
-    return runs
+    return runs, recoveries
 
 
 def _matrix(cloud: Stack, world: World, arguments: argparse.Namespace) -> Run:
@@ -525,7 +597,7 @@ def _matrix(cloud: Stack, world: World, arguments: argparse.Namespace) -> Run:
         stack.aitems.configure(**world.settings)
         run = run_matrix(stack, interceptor, cases, timeout=600, prefix="m")
         drained(stack, 120)
-        run.verdicts = audit(stack, [verdict.sent for verdict in run.verdicts])
+        run.verdicts = audit(stack, [verdict.sent for verdict in run.verdicts], run.heard)
     _say(f"matrix, names {world.name}: {len(run.verdicts)} requests, {run.seconds:.0f} s")
     return run
 

@@ -257,7 +257,7 @@ class _Handler(socketserver.StreamRequestHandler):
         return self.server.interceptor.strikes(when, point, request_ids, self.client_address[1], self.server.port)
 
     def next_message(self) -> Message | None:
-        """Read a request; None when the client has gone."""
+        """Read a request; None when the client has gone, be it in the middle of it."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             line = self.rfile.readline(_MOST_HEAD)
@@ -268,7 +268,10 @@ class _Handler(socketserver.StreamRequestHandler):
         pairs = (line.partition(":") for line in lines if line)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         method, path, _ = first.split(" ", 2)
-        body = self.rfile.read(int(headers.get("content-length", "0")))
+        length = int(headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return None
         return Message(head + body, method, path, headers, body)
 
 

@@ -1,0 +1,223 @@
+"""What a sender sees when things go wrong, on the deployed stack: it retries, or does not, and is served once.
+
+Times are short (`chaos.PARAMETERS`); `make chaos` shows recovery at the settings that are shipped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from standardwebhooks import Webhook
+
+from aitems_local import chaos, senders
+from aitems_local.audit import Sent, audit, settled, status
+from aitems_local.cloud import StackError
+from aitems_local.faults import Fault
+from aitems_local.intercept import Interceptor, Kill
+from aitems_local.senders import Answer
+from aitems_local.stack import Stack, standard_secret
+
+PATIENCE = 120
+RECOVERED_WITHIN = 45
+"""Seconds: the process's 20, margins, a look, and time for a slow machine."""
+QUEUED = 200
+
+
+@dataclass(frozen=True)
+class Place:
+    """A bridge with short times, whose functions can be killed."""
+
+    stack: Stack
+    interceptor: Interceptor
+    pool: ThreadPoolExecutor
+
+    def send(self, name: str, *, key: str | None = None, timeout: float = 35, prefer: str | None = None) -> Answer:
+        """Send a webhook, once; its key is the name's unless another is given."""
+        asked = senders.service(name)
+        return senders.webhook(self.stack.document, asked, key=key or name, prefer=prefer).send(timeout)
+
+    def kill(self, name: str, kill: Kill) -> str:
+        """Have the process of a webhook killed, and return the request's id."""
+        request_id = chaos.WEBHOOK.request_id(self.stack, name)
+        self.interceptor.plan(request_id, name, [kill])
+        return request_id
+
+    def served_once(self, name: str, *, timeout: float = PATIENCE) -> None:
+        """Wait for the announcement, and check that it is true and that there is one service."""
+        request_id = chaos.WEBHOOK.request_id(self.stack, name)
+        self.stack.event(timeout=timeout, request_id=request_id, final=True)
+        (verdict,) = audit(self.stack, [Sent(request_id, name, "webhook", name)], {request_id: []})
+        assert verdict.faults == []
+        assert (verdict.state, verdict.services) == ("created", 1)
+
+
+@pytest.fixture(scope="module")
+def place(stack: Stack) -> Iterator[Place]:
+    """Return a bridge with short times; its names are each test's own."""
+    with chaos.bridge(stack, "recovery", batch=10) as (bridge, interceptor), ThreadPoolExecutor(12) as pool:
+        yield Place(bridge, interceptor, pool)
+
+
+# --- recovery without help ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recoveries(place: Place) -> dict[str, chaos.Recovery]:
+    """Return what became of requests whose process was killed, all at once."""
+
+    def recover(what: str) -> chaos.Recovery:
+        name = f"recovered-{what.replace(' ', '-')}"
+        return chaos.recover(place.stack, place.interceptor, name, chaos.RECOVERIES[what], PATIENCE)
+
+    return dict(zip(chaos.RECOVERIES, place.pool.map(recover, chaos.RECOVERIES), strict=True))
+
+
+@pytest.mark.parametrize("what", chaos.RECOVERIES)
+def test_a_killed_call_is_settled_announced_and_shown_without_help(
+    recoveries: dict[str, chaos.Recovery], what: str
+) -> None:
+    """Its sender hears nothing and does nothing; the service is found, or made, and the status address tells."""
+    recovery = recoveries[what]
+    assert recovery.services == 1
+    assert recovery.shown["state"] == "created"
+    assert recovery.shown["adopted"] == (what == "made")
+    assert recovery.seconds < RECOVERED_WITHIN
+
+
+def test_an_outage_of_aitems_is_sat_out(stack: Stack) -> None:
+    """It hangs, then is gone, then answers 503: two hundred queued requests all settle afterwards, untouched."""
+    with stack.deploy("outage", parameters=chaos.PARAMETERS) as bridge:
+        aitems = bridge.aitems
+        aitems.add_faults(Fault("hang_before", seconds=2, times=None))
+        sent = []
+        for number in range(QUEUED):
+            name = f"o{number:04d}"
+            chaos.BUS.send(bridge, name, name)
+            sent.append(Sent(chaos.BUS.request_id(bridge, name), name, "bus", name))
+        assert aitems.wait_until(lambda: len(aitems.calls) >= 10, 30)
+        aitems.stop()
+        aitems.clear_faults()
+        time.sleep(5)
+        aitems.add_faults(Fault("error_before", status=503, times=None))
+        aitems.start()
+        seen = len(aitems.calls)
+        assert aitems.wait_until(lambda: len(aitems.calls) >= seen + 20, 60)
+        aitems.clear_faults()
+        assert settled(bridge, sent, PATIENCE)
+        verdicts = audit(bridge, sent, {each.request_id: [] for each in sent})
+        assert [fault for verdict in verdicts for fault in verdict.faults] == []
+        assert {"created"} == {verdict.state for verdict in verdicts}
+        assert bridge.queued("DeadLetterQueueUrl") == 0
+
+
+# --- what every receiver of webhooks should stand -----------------------------------------------------------------
+
+
+def test_the_same_delivery_twice_is_served_once(place: Place, name: str) -> None:
+    """The second is answered with the first one's outcome, and says so."""
+    first, second = place.send(name), place.send(name)
+    assert (first.status, second.status) == (201, 201)
+    assert first.body == second.body
+    assert (first.replayed, second.replayed) == (False, True)
+    place.served_once(name)
+
+
+def test_the_same_delivery_at_the_same_time_is_served_once(place: Place, name: str) -> None:
+    """Whoever comes second finds the first at work: nobody is refused, one service is made."""
+    place.stack.aitems.add_faults(Fault("slow_answer", name=name, seconds=1))
+    answers = list(place.pool.map(lambda _: place.send(name), range(8)))
+    assert {answer.status for answer in answers} <= {201, 202}
+    assert len({answer.request_id for answer in answers}) == 1
+    assert len(place.stack.aitems.posts_named(name)) == 1
+    place.served_once(name)
+
+
+def test_a_crash_before_anything_is_recorded_leaves_nothing(place: Place, name: str) -> None:
+    """The sender hears of it (5xx), sends again under the same key, and is served as if for the first time."""
+    request_id = place.kill(name, Kill("before", "record"))
+    assert place.send(name).status >= 500
+    assert place.stack.ledger.get(request_id) is None
+    again = place.send(name)
+    assert (again.status, again.replayed) == (201, False)
+    place.served_once(name)
+
+
+@pytest.mark.parametrize("kill", [Kill("after", "record"), Kill("after", "post")], ids=str)
+def test_a_crash_around_the_effect_is_no_second_effect(place: Place, name: str, kill: Kill) -> None:
+    """Killed between recording and POST, or between POST and settling: sent again, it is under way, and made once."""
+    place.kill(name, kill)
+    assert place.send(name).status >= 500
+    again = place.send(name)
+    assert again.status == 202
+    assert again.body["state"] in ("creating", "unknown")
+    place.served_once(name)
+    resumed = place.send(name)
+    assert (resumed.status, resumed.replayed) == (201, True)
+
+
+def test_a_sender_that_gives_up_waiting_and_sends_again_is_served_once(place: Place, name: str) -> None:
+    """Hanging up does not stop the work, and the second sending starts none."""
+    place.stack.aitems.add_faults(Fault("slow_answer", name=name, seconds=3))
+    with pytest.raises(StackError, match="no answer"):
+        place.send(name, timeout=1)
+    assert place.send(name).status in (201, 202)
+    place.served_once(name)
+    assert len(place.stack.aitems.posts_named(name)) == 1
+
+
+def test_an_outcome_can_be_picked_up_later(place: Place, name: str) -> None:
+    """Accepted with 202, it can be asked for: at the status address, or by sending it again."""
+    accepted = place.send(name, prefer="respond-async")
+    assert accepted.status == 202
+    assert accepted.request_id
+    place.served_once(name)
+    code, shown = status(place.stack, accepted.request_id)
+    assert (code, shown["state"]) == (200, "created")
+    resumed = place.send(name)
+    assert (resumed.status, resumed.replayed) == (201, True)
+    assert resumed.body == shown["service"]
+
+
+def _spoiled(signed: senders.SignedWebhook) -> senders.SignedWebhook:
+    return replace(signed, body=signed.body.replace(b"{", b"{ ", 1))
+
+
+def _of_a_stranger(signed: senders.SignedWebhook) -> senders.SignedWebhook:
+    return _signed_anew(signed, secret=standard_secret(), at=datetime.now(UTC))
+
+
+def _unsigned(signed: senders.SignedWebhook) -> senders.SignedWebhook:
+    return replace(signed, headers={"Content-Type": "application/json", "webhook-id": signed.key})
+
+
+@pytest.mark.parametrize("spoil", [_spoiled, _of_a_stranger, _unsigned])
+def test_a_bad_signature_has_no_effect(
+    place: Place, name: str, spoil: Callable[[senders.SignedWebhook], senders.SignedWebhook]
+) -> None:
+    """Refused, not recorded, and the key is still free for who may use it."""
+    signed = senders.webhook(place.stack.document, senders.service(name), key=name)
+    refused = spoil(signed).send()
+    assert refused.status == 401
+    assert place.stack.ledger.get(chaos.WEBHOOK.request_id(place.stack, name)) is None
+    assert place.stack.aitems.posts_named(name) == ()
+    assert signed.send().status == 201
+
+
+@pytest.mark.parametrize("age", [timedelta(minutes=6), timedelta(minutes=-6)], ids=["old", "of the future"])
+def test_a_stale_signature_has_no_effect(place: Place, name: str, age: timedelta) -> None:
+    """A signature is good for five minutes, either way; a sender that retries signs anew."""
+    signed = senders.webhook(place.stack.document, senders.service(name), key=name)
+    (entry,) = place.stack.callers.values()
+    stale = _signed_anew(signed, secret=entry["secrets"][0], at=datetime.now(UTC) - age)
+    assert stale.send().status == 401
+    assert place.stack.ledger.get(chaos.WEBHOOK.request_id(place.stack, name)) is None
+    assert signed.send().status == 201
+
+
+def _signed_anew(signed: senders.SignedWebhook, *, secret: str, at: datetime) -> senders.SignedWebhook:
+    signature = Webhook(secret).sign(signed.key, at, signed.body.decode())
+    stamp = str(int(at.timestamp()))
+    return replace(signed, headers={**signed.headers, "webhook-timestamp": stamp, "webhook-signature": signature})

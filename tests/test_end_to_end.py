@@ -23,7 +23,7 @@ from aitems_bridge.ledger import Ledger
 from aitems_bridge.ncp import Keys
 from aitems_bridge.record import SECOND, State
 from aitems_local import senders
-from aitems_local.cloud import REGION, ROOT_KEY
+from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY
 from aitems_local.emulator import Fault
 from aitems_local.senders import Answer, SignedWebhook
 from aitems_local.stack import Stack, standard_secret
@@ -87,7 +87,7 @@ def test_an_event_makes_a_service_and_an_event(stack: Stack, name: str) -> None:
     assert event.event["detail"]["data"]["serviceId"] == stack.aitems.services_named(name)[0].service_id
     metadata = event.metadata
     assert (metadata["channel"], metadata["caller"]) == ("bus", senders.PRODUCER)
-    assert metadata["requested_by"] == "account:000000000000"
+    assert metadata["requested_by"] == f"account:{ACCOUNT}"
 
 
 def test_an_unknown_field_of_aitems_is_passed_on(own_stack: Stack, name: str) -> None:

@@ -64,19 +64,27 @@ def numbers() -> Numbers:
 
 
 def aitems_base_url() -> str:
-    """Return AiTEMS's origin. Raises ``Misconfigured`` unless it is an https origin, or http on this very machine."""
-    wrong = Misconfigured("AITEMS_BASE_URL must be an https origin such as https://aitems.apigw.ntruss.com.")
-    value = setting("AITEMS_BASE_URL").rstrip("/")
+    """Return AiTEMS's origin. Raises as :func:`origin` does."""
+    return origin("AITEMS_BASE_URL", setting("AITEMS_BASE_URL"), "https://aitems.apigw.ntruss.com")
+
+
+def origin(name: str, value: str, example: str) -> str:
+    """Return ``value`` if it is an https origin, or an http one of this very machine.
+
+    Raises ``Misconfigured`` naming the variable for anything else: keys and tokens go there.
+    """
+    wrong = Misconfigured(f"{name} must be an https origin such as {example}.")
+    value = value.rstrip("/")
     try:
         parts = urlsplit(value)
-        origin = f"{parts.scheme}://{parts.netloc}"
-        whole = parts.port != 0 and value.lower() == origin.lower()  # a port out of range raises
+        found = f"{parts.scheme}://{parts.netloc}"
+        whole = parts.port != 0 and value.lower() == found.lower()  # a port out of range raises
     except ValueError as error:
         raise wrong from error
     secure = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
     if not whole or not secure or not parts.hostname or "@" in parts.netloc or not _HOST.fullmatch(parts.netloc):
         raise wrong
-    return origin
+    return found
 
 
 def aitems_utc_offset() -> int:
@@ -114,12 +122,14 @@ class Secret:
         self._monotonic = monotonic
         self._provider = provider
         self._refreshed = float("-inf")
+        self._last: str | None = None
         self._lock = threading.Lock()
 
     def text(self, *, early: bool = False) -> tuple[str, bool]:
         """Return the secret's text and whether it was read just now.
 
-        Raises ``Misconfigured`` when it cannot be read.
+        Where it cannot be read, the text of an earlier reading holds: an outage of Secrets Manager is no change of
+        keys. Raises ``Misconfigured`` where there is none.
         """
         arn = setting(self._variable)
         with self._lock:
@@ -130,10 +140,13 @@ class Secret:
                     self._refreshed = self._monotonic()
             read = early or not provider.has_not_expired_in_cache((arn, None, False))
             try:
-                return provider.get(arn, max_age=SECRET_AGE, force_fetch=early), read
+                self._last = text = provider.get(arn, max_age=SECRET_AGE, force_fetch=early)
             except Exception as error:
+                if self._last is not None:
+                    return self._last, False
                 what = type(error.__cause__ or error.__context__ or error).__name__
                 raise Misconfigured(f"The secret that {self._variable} names cannot be read ({what}).") from error
+            return text, read
 
 
 class KeysSecret:

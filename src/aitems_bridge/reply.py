@@ -192,10 +192,16 @@ def _check(answer: requests.Response, who: str) -> None:
 @cache
 def _replies() -> Replies:
     secret = config.Secret("CHAT_SECRET_ARN")
+
+    def origins(name: str, example: str) -> list[str]:
+        return [config.origin(name, each.strip(), example) for each in config.setting(name).split(",")]
+
+    (api_url,) = origins("WORKS_API_URL", "https://www.worksapis.com")
+    (auth_url,) = origins("WORKS_AUTH_URL", "https://auth.worksmobile.com")
     return Replies(
         Ledger(config.ledger_client(), config.setting("LEDGER_TABLE")),
-        Slack(tuple(origin.strip() for origin in config.setting("SLACK_RESPONSE_ORIGINS").split(","))),
-        Works(config.setting("WORKS_API_URL"), config.setting("WORKS_AUTH_URL"), lambda: secret.text()[0]),
+        Slack(tuple(origins("SLACK_RESPONSE_ORIGINS", "https://hooks.slack.com"))),
+        Works(api_url, auth_url, lambda: secret.text()[0]),
         config.now,
     )
 

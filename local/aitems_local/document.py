@@ -40,6 +40,7 @@ class StackDocument:
     dlq_url: str
     outcomes_queue_url: str
     aitems_url: str
+    chats_url: str
     callers: dict[str, Any]
     admin: Credentials
     producer: Credentials

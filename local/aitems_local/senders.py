@@ -1,8 +1,10 @@
 """What a caller does: build a request for a service and really sign it, with the caller's own libraries, not ours.
 
-A request can be sent, written as a curl command, or as the invocation that its function would get.
+A request can be sent, written as a curl command, or as the invocation that its function would get. What was recorded
+can be sent again: signed anew, and with a new time where the time is in the body.
 """
 
+import base64
 import json
 import secrets
 import shlex
@@ -11,15 +13,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from standardwebhooks import Webhook
 
+from aitems_bridge.bridge import Order
+from aitems_local import payloads, signing
 from aitems_local.cloud import ACCOUNT, StackError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +33,16 @@ if TYPE_CHECKING:
 
 REQUESTED = "AiTEMS Service Creation Requested"
 PRODUCER = "com.acme.shop"
+
+SCHEMES = {"webhook": "standard", "github": "github", "hmac": "hmac", "slack": "slack", "works": "works"}
+"""The scheme of each door that is one of HTTP."""
+_WORDS = {
+    "standard": "signs with Standard Webhooks",
+    "github": "is GitHub",
+    "hmac": "signs with an HMAC of its own",
+    "slack": "is Slack",
+    "works": "is a NAVER WORKS bot",
+}
 
 Json = dict[str, Any]
 
@@ -65,13 +79,19 @@ class Request(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedWebhook:
-    """A webhook signed with Standard Webhooks: good for five minutes."""
+    """A signed call: good for five minutes. ``reply_to`` is where the local chats hear of its outcome, if they do."""
 
     url: str
     caller: str
     key: str
     body: bytes
     headers: Mapping[str, str]
+    reply_to: str = ""
+
+    @property
+    def request_id(self) -> str:
+        """The id that a request has that comes of it."""
+        return Order("", f"hook:{self.caller}", self.key, self.caller, None, "").request_id
 
     def send(self, timeout: float = 35) -> Answer:
         """Post it and return the answer. Raises `StackError` when there is none."""
@@ -123,8 +143,7 @@ class SignedWebhook:
                 "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
                 "timeEpoch": int(now.timestamp() * 1000),
             },
-            "body": self.body.decode(),
-            "isBase64Encoded": False,
+            **_encoded(self.body),
         }
 
 
@@ -213,34 +232,128 @@ def webhook(
     key: str | None = None,
     prefer: str | None = None,
 ) -> SignedWebhook:
-    """Return a signed webhook of a caller; without one, of the first that signs with Standard Webhooks.
+    """Return a webhook that is signed with Standard Webhooks; see `delivery`."""
+    return delivery(document, "standard", asked, caller=caller, key=key, prefer=prefer)
 
-    Raises `UsageError` where there is no such caller, or no secret to sign with.
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A delivery as it once came: its body, and its headers by lower-case name where they were kept."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read it from a file: an invocation as the function got it, or the body alone. Raises `StackError`."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StackError(f"--file {path}: {error.strerror}") from error
+        try:
+            event = json.loads(content)
+            body, headers = event["body"], event["headers"]
+            raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+            return cls(raw, {name.lower(): value for name, value in headers.items()})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return cls(content, {})
+
+    @property
+    def detail(self) -> Json:
+        """What was put on the bus: the body may be the queue's event, EventBridge's, or the detail alone."""
+        try:
+            event = json.loads(self.body)
+            event = json.loads(event["Records"][0]["body"]) if "Records" in event else event
+            return dict(event.get("detail", event))
+        except (ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+            raise UsageError("--file: that is no event of the bus, and no detail of one") from error
+
+
+def delivery(
+    document: "StackDocument",
+    scheme: str,
+    asked: Json,
+    *,
+    caller: str | None = None,
+    key: str | None = None,
+    prefer: str | None = None,
+    recorded: Recorded | None = None,
+) -> SignedWebhook:
+    """Return a signed call of a caller; without one, of the first of that scheme. ``recorded`` says what to send.
+
+    Raises `UsageError` where there is no such caller, no secret to sign with, or no way to ask for that.
     """
-    caller = caller or next((name for name, entry in document.callers.items() if _is_standard(entry)), None)
+    caller, entry = _caller(document, scheme, caller)
+    reply_to = ""
+    try:
+        match scheme:
+            case "slack":
+                body, key, reply_to = _slack(document, entry, asked, key, recorded)
+            case "works":
+                body, reply_to = _works(entry, asked, key, recorded)
+                key = signing.works_key(entry, body)
+            case _:
+                body, key = _hook(caller, entry, asked, key, recorded)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"nothing can be made up for caller {caller}: {error!r}; is it what --file holds?") from error
+    headers = signing.signed(caller, entry, body, key)
+    if recorded and scheme == "github" and "x-github-event" in recorded.headers:
+        headers["X-GitHub-Event"] = recorded.headers["x-github-event"]
+    if prefer:
+        headers["Prefer"] = prefer
+    return SignedWebhook(f"{document.webhook_url}/hooks/{caller}", caller, key, body, headers, reply_to)
+
+
+def _caller(document: "StackDocument", scheme: str, caller: str | None) -> tuple[str, Json]:
+    caller = caller or next((name for name, entry in document.callers.items() if _is_of(scheme, entry)), None)
     entry = document.callers.get(caller or "")
     if caller is None or entry is None:
         known = ", ".join(document.callers) or "none"
-        which = f"caller {caller} is unknown" if caller else "no caller signs with Standard Webhooks"
+        which = f"caller {caller} is unknown" if caller else f"no caller {_WORDS[scheme]}"
         raise UsageError(f"{which}; there are: {known}")
-    if not _is_standard(entry):
-        raise UsageError(f"caller {caller} does not sign with Standard Webhooks, or has no secret")
-    key = key or "msg_" + secrets.token_hex(12)
-    body = json.dumps(asked, ensure_ascii=False)
-    now = datetime.now(UTC)
-    try:
-        signed = Webhook(entry["secrets"][0]).sign(key, now, body)
-    except (ValueError, RuntimeError) as error:
-        raise UsageError(f"the secret of caller {caller} is none for Standard Webhooks: {error}") from error
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": key,
-        "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": signed,
-    }
-    if prefer:
-        headers["Prefer"] = prefer
-    return SignedWebhook(f"{document.webhook_url}/hooks/{caller}", caller, key, body.encode(), headers)
+    if not _is_of(scheme, entry):
+        raise UsageError(f"caller {caller} is not one that {_WORDS[scheme]}, or has no secret")
+    return caller, entry
+
+
+def _hook(caller: str, entry: Json, asked: Json, key: str | None, recorded: Recorded | None) -> tuple[bytes, str]:
+    if recorded is None:
+        key = key or signing.fresh_key(entry["scheme"])
+        return json.dumps(payloads.hook_body(caller, entry, asked, key), ensure_ascii=False).encode(), key
+    settings = entry.get("hmac", {}).get("key", {})
+    if "body" in settings:
+        if key:
+            raise UsageError(f"the key of caller {caller} stands in the body, and that is recorded: leave --key out")
+        return recorded.body, payloads.found(settings["body"], recorded.body)
+    names = {"standard": "webhook-id", "github": "x-github-delivery"}
+    name = names.get(entry["scheme"]) or settings["header"].lower()
+    return recorded.body, key or recorded.headers.get(name) or signing.fresh_key(entry["scheme"])
+
+
+def _slack(
+    document: "StackDocument", entry: Json, asked: Json, key: str | None, recorded: Recorded | None
+) -> tuple[bytes, str, str]:
+    """Return body, key and where the outcome is told: here, whatever was recorded."""
+    path = f"/commands/{entry['slack']['teams'][0]}/{secrets.token_hex(8)}"
+    url = document.chats_url + path
+    if recorded is None:
+        key = key or signing.fresh_key("slack")
+        return payloads.slack_form(entry, asked, key, url), key, path
+    form = {name: values[0] for name, values in parse_qs(recorded.body.decode(), keep_blank_values=True).items()}
+    key = key or form["trigger_id"]
+    return urlencode(form | {"response_url": url, "trigger_id": key}).encode(), key, path
+
+
+def _works(entry: Json, asked: Json, key: str | None, recorded: Recorded | None) -> tuple[bytes, str]:
+    if key:
+        raise UsageError("a NAVER WORKS message brings no key: it is made of who said what, and when")
+    issued = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if recorded is None:
+        body = payloads.works_message(entry, asked, str(uuid.uuid4()), issued)
+    else:
+        body = json.dumps(json.loads(recorded.body) | {"issuedTime": issued}, ensure_ascii=False).encode()
+    source = json.loads(body)["source"]
+    return body, f"channels/{source['channelId']}" if source.get("channelId") else f"users/{source['userId']}"
 
 
 def bus_event(document: "StackDocument", asked: Json, *, source: str = PRODUCER, key: str | None = None) -> BusEvent:
@@ -255,11 +368,23 @@ def masked(secret: str) -> str:
     return f"{kind}_{rest[:2]}…" if kind else f"{rest[:2]}…"
 
 
-def _is_standard(entry: object) -> bool:
-    return isinstance(entry, dict) and entry.get("scheme") == "standard" and bool(entry.get("secrets"))
+def _is_of(scheme: str, entry: object) -> bool:
+    return isinstance(entry, dict) and entry.get("scheme") == scheme and bool(entry.get("secrets"))
+
+
+def _encoded(body: bytes) -> Json:
+    """Return a body as the HTTP API passes it on."""
+    try:
+        return {"body": body.decode(), "isBase64Encoded": False}
+    except UnicodeDecodeError:
+        return {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
 
 
 def _curl(url: str, headers: Mapping[str, str], body: bytes) -> str:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError("the body is no text, which a command line cannot hold: send it, or use --event") from error
     said = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers.items()]
-    lines = [f"curl -sS -i -X POST {shlex.quote(url)}", *said, f"--data-binary {shlex.quote(body.decode())}"]
+    lines = [f"curl -sS -i -X POST {shlex.quote(url)}", *said, f"--data-binary {shlex.quote(text)}"]
     return " \\\n  ".join(lines)

@@ -27,6 +27,7 @@ from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from aitems_bridge.ledger import Ledger
+from aitems_local.chats import Chats
 from aitems_local.cloud import ACCOUNT, LOOPBACK, REGION, ROOT_KEY, Cloud, StackError, check_port
 from aitems_local.document import ROOT, Credentials, StackDocument
 from aitems_local.emulator import Emulator
@@ -37,6 +38,7 @@ Callers = dict[str, Any]
 
 NAME = "aitems-bridge"
 
+_CHATS = 3  # ports from the first one
 _DEPLOY_TIMEOUT = 60.0
 _MAX_INLINE_TEMPLATE = 51_200  # CloudFormation's limit for a template that is not in S3
 _BUCKET = "code"
@@ -78,8 +80,37 @@ def standard_secret() -> str:
 
 
 def default_callers() -> Callers:
-    """Return the callers of a local stack, with fresh secrets."""
-    return {"backoffice": {"scheme": "standard", "secrets": [standard_secret()]}}
+    """Return the callers of a local stack, one of each scheme, with fresh secrets."""
+    return {
+        "backoffice": {"scheme": "standard", "secrets": [standard_secret()]},
+        "deploys": {
+            "scheme": "github",
+            "secrets": [secrets.token_hex(16)],
+            "github": {"events": ["deployment"]},
+            "when": "deployment.task == 'aitems'",
+            "mapping": {
+                "name": "deployment.payload.name",
+                "description": "deployment.description",
+                "type": "deployment.payload.type",
+            },
+        },
+        "shopfront": {
+            "scheme": "hmac",
+            "secrets": [secrets.token_hex(32)],
+            "hmac": {
+                "header": "X-Shopify-Hmac-Sha256",
+                "encoding": "base64",
+                "key": {"header": "X-Shopify-Webhook-Id"},
+            },
+            "mapping": {"name": "handle", "description": "title"},
+        },
+        "slack": {"scheme": "slack", "secrets": [secrets.token_hex(16)], "slack": {"teams": ["T1DC2JH3J"]}},
+        "works": {
+            "scheme": "works",
+            "secrets": [secrets.token_urlsafe(20)],
+            "works": {"bot_id": "2000001", "domains": [40029600]},
+        },
+    }
 
 
 def load_template(path: Path = ROOT / "template.yaml") -> Template:
@@ -110,6 +141,7 @@ class Stack:
         self.producer = Credentials("", "")
         self.aitems_url = ""
         self.outcomes_queue_url = ""
+        self.chats: Chats
         self._emulator: Emulator | None = None
         self._ends = ExitStack()
 
@@ -132,12 +164,12 @@ class Stack:
     ) -> Self:
         """Start MiniStack and an AiTEMS emulator, deploy the template and wait until the webhook answers.
 
-        The AWS endpoint listens on ``port`` (0: any that is free) and the emulator on the next one. ``change`` may
-        alter the template before it is deployed; ``source`` is the folder that holds ``aitems_bridge``. Events are
-        kept in ``folder``. Raises `StackError`, a sentence for people, when anything is in the way; then nothing is
-        left behind.
+        The AWS endpoint listens on ``port`` (0: any that is free), the emulator on the next one, and the chats two
+        further on. ``change`` may alter the template before it is deployed; ``source`` is the folder that holds
+        ``aitems_bridge``. Events are kept in ``folder``. Raises `StackError`, a sentence for people, when anything is
+        in the way; then nothing is left behind.
         """
-        for wanted in (port, port + 1) if port and aitems is None else ():
+        for wanted in (port, *(() if aitems else (port + 1,)), port + _CHATS) if port else ():
             check_port(wanted)
         clock = time.monotonic()
         cloud = Cloud(port)
@@ -145,6 +177,7 @@ class Stack:
         stack._ends.callback(cloud.stop)
         try:
             stack._call(aitems, port + 1 if port else 0)
+            stack.chats = stack._ends.enter_context(Chats(port=port + _CHATS if port else 0))
             template = _template(template, change)
             code = _code(source)
             emulated = time.monotonic()
@@ -153,6 +186,7 @@ class Stack:
             on_step(Step("start", aws, cloud.endpoint, time.monotonic() - clock))
             kind = "AiTEMS" if aitems else "AiTEMS emulator (signature and clock checked)"
             on_step(Step("start", kind, stack.aitems_url, emulated - clock))
+            on_step(Step("start", "Slack and NAVER WORKS, as far as they are answered", stack.chats.url, 0.0))
             stack._deploy(template, code, parameters or {}, callers, on_step)
         except BaseException:
             stack.stop()
@@ -169,10 +203,11 @@ class Stack:
         change: Callable[[Template], object] | None = None,
         source: Path = ROOT / "src",
     ) -> "Stack":
-        """Deploy another bridge on the same MiniStack, with an AiTEMS emulator of its own. It ends with this one."""
+        """Deploy another bridge on the same MiniStack, with an AiTEMS emulator of its own; it ends with this one."""
         other = Stack(self.cloud, name, self.journal.path.parent)
         try:
             other._call(None, 0)
+            other.chats = self.chats
             other._deploy(_template(template, change), _code(source), parameters or {}, callers)
         except BaseException:
             other.stop()
@@ -217,6 +252,7 @@ class Stack:
             dlq_url=self.outputs["DeadLetterQueueUrl"],
             outcomes_queue_url=self.outcomes_queue_url,
             aitems_url=self.aitems_url,
+            chats_url=self.chats.url,
             callers=self.callers,
             admin=Credentials(ROOT_KEY, ROOT_KEY),
             producer=self.producer,
@@ -278,6 +314,10 @@ class Stack:
         """Replace the callers document; processes that are warm keep theirs for as long as they cache it."""
         self._put_secret("CallersSecretArn", callers)
         self.callers = callers
+        if "ChatSecretArn" in self.outputs:
+            entries = [entry.get("works", {}) for entry in callers.values() if isinstance(entry, dict)]
+            bots = [entry["bot_id"] for entry in entries if isinstance(entry, dict) and "bot_id" in entry]
+            self._put_secret("ChatSecretArn", {"works": {str(bot): self.chats.account.secret() for bot in bots}})
 
     def set_secret(self, output: str, text: str) -> None:
         """Replace the text of a secret, whatever it is."""
@@ -315,7 +355,7 @@ class Stack:
         clock = time.monotonic()
         for function in _functions(template):
             function["CodeUri"] = self._upload(code)
-        parameters = {"AitemsBaseUrl": self.aitems_url, **parameters}
+        parameters = {"AitemsBaseUrl": self.aitems_url, **self._chat_parameters(template), **parameters}
         _suit_ministack(template, parameters)
         self._create(template, parameters)
         size = f"{len(self.resources)} resources"
@@ -330,6 +370,12 @@ class Stack:
         clock = time.monotonic()
         self._probe()
         on_step(Step("probe", "the webhook answers", "", time.monotonic() - clock))
+
+    def _chat_parameters(self, template: Template) -> dict[str, str]:
+        """Return what has chats answered, and here; nothing for a template that knows no chats."""
+        origins = dict.fromkeys(("SlackResponseOrigins", "WorksApiUrl", "WorksAuthUrl"), self.chats.url)
+        wanted = {"ChatReplies": "on", **origins}
+        return {name: value for name, value in wanted.items() if name in template.get("Parameters", {})}
 
     def _upload(self, code: bytes) -> dict[str, str]:
         key = f"{self.name}.zip"

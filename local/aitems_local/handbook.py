@@ -270,11 +270,13 @@ def with_region(text: str, name: str, inner: str) -> str:
 def documents() -> dict[Path, str]:
     """Return every document that is made here, whole or in part, as it should stand."""
     readme = ROOT / "README.md"
+    text = with_region(readme.read_text("utf-8"), "parameters", parameter_overview())
+    text = with_region(text, "help", f"```text\n{help_of()}\n```")
     return {
         ROOT / "docs" / "errors.md": errors(),
         ROOT / "docs" / "commands.md": commands(),
         ROOT / "docs" / "parameters.md": parameters(),
-        readme: with_region(readme.read_text("utf-8"), "parameters", parameter_overview()),
+        readme: text,
     }
 
 

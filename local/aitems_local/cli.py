@@ -11,6 +11,8 @@ from pathlib import Path
 
 OK, REFUSED, USAGE, ENVIRONMENT, UNSETTLED = range(5)
 
+_LONGEST_REASON = 300
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -46,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     requests.add_argument(
         "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
     )
+    _add_redrive(commands.add_parser("redrive", help="have requests that are stuck examined, or announced, once more"))
+    resolve = commands.add_parser("resolve", help="settle a failed request by a person's decision")
+    resolve.add_argument("id", metavar="ID", help="the request, or the name it asked for")
+    verdict = resolve.add_mutually_exclusive_group(required=True)
+    verdict.add_argument("--created", metavar="SERVICE_ID", help="it made this service (AiTEMS is asked whether so)")
+    verdict.add_argument("--rejected", type=_reason, metavar="REASON", help="it is closed, and its name given back")
+    _add_where(resolve)
     for command in commands.choices.values():
         if command is not demo:
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
@@ -83,6 +92,32 @@ def _add_send(send: argparse.ArgumentParser) -> None:
     instead = send.add_mutually_exclusive_group()
     instead.add_argument("--curl", action="store_true", help="do not send: print the curl command, freshly signed")
     instead.add_argument("--event", action="store_true", help="do not send: print the event for `sam local invoke`")
+
+
+def _add_redrive(redrive: argparse.ArgumentParser) -> None:
+    redrive.add_argument("ids", nargs="*", metavar="ID", help="these, by id or by name")
+    redrive.add_argument("--all", action="store_true", help="all that failed, or that nobody works on any more")
+    redrive.add_argument("--announce", action="store_true", help="with --since: outcomes only")
+    redrive.add_argument(
+        "--since",
+        type=_duration,
+        metavar="T",
+        help="what happened in that time (s, m, h, d): announce or queue it again",
+    )
+    redrive.add_argument("--dry-run", action="store_true", help="only say what it would mean for each")
+    _add_where(redrive)
+
+
+def _add_where(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--stack", metavar="NAME", help="a stack on AWS (default: the local one)")
+    command.add_argument("--region", help="where that stack is")
+    command.add_argument("--profile", help="whose AWS credentials to use")
+
+
+def _reason(text: str) -> str:
+    if not 1 <= len(text.strip()) <= _LONGEST_REASON:
+        raise argparse.ArgumentTypeError(f"say why, in at most {_LONGEST_REASON} characters")
+    return text.strip()
 
 
 def _port(text: str) -> int:

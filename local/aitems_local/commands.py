@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aitems_bridge.ledger import Ledger
 from aitems_bridge.record import Record
-from aitems_local import senders
+from aitems_local import operator_commands, senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
 from aitems_local.demo import show
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         "send": send,
         "events": events,
         "requests": requests,
+        "redrive": operator_commands.redrive,
+        "resolve": operator_commands.resolve,
     }
     try:
         with _interruptible():

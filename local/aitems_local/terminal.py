@@ -1,10 +1,15 @@
 """Lines for people: aligned, coloured only where somebody looks at a terminal that wants colour."""
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _COLUMN = 86  # where times stand
+_BAR = 40  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,37 @@ class Terminal:
         if not self.stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
             return text
         return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+class Bar:
+    """How far something long has come, on one line that is written over; nothing where nobody looks at a terminal."""
+
+    def __init__(self, total: int, stream: TextIO) -> None:
+        self._total, self._stream, self._done = total, stream, 0
+        self._shown = bool(total) and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+    @classmethod
+    @contextmanager
+    def over(cls, total: int, stream: TextIO) -> "Iterator[Bar]":
+        """Show it for as long as the block; a total of 0 shows nothing."""
+        bar = cls(total, stream)
+        try:
+            yield bar
+        finally:
+            bar.write("\r\x1b[K")
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._total:
+            filled = _BAR * self._done // self._total
+            self.write(f"\r{'█' * filled}{'░' * (_BAR - filled)} {self._done}/{self._total}")
+
+    def write(self, text: str) -> None:
+        """Write to the terminal, if that is what it is."""
+        if self._shown:
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def _duration(seconds: float) -> str:

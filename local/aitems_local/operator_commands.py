@@ -1,0 +1,158 @@
+"""The commands of an operator: redrive, resolve and close. What they do to the ledger is in `operate`."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from aitems_bridge.config import now
+from aitems_bridge.errors import NotRecorded
+from aitems_bridge.ledger import Ledger
+from aitems_bridge.record import SECOND, Record
+from aitems_local import operate
+from aitems_local.cli import OK, REFUSED
+from aitems_local.cloud import StackError, UsageError
+from aitems_local.operate import Deed, Plan, Refusal
+from aitems_local.target import Target, target
+from aitems_local.terminal import Bar, Terminal
+
+_MANY = 20
+"""From how many requests on a bar shows how far it has come."""
+
+
+def redrive(arguments: argparse.Namespace) -> int:
+    """Have requests examined or announced once more; say first what that means for each."""
+    _check_selection(arguments)
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
+    terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
+    begun = now()
+    with _ledger_answers():
+        chosen, unknown = _chosen(bridge.ledger, arguments, begun)
+    for which in unknown:
+        print(f"the ledger knows no request {which}", file=sys.stderr)
+    plans = [operate.plan(record, begun, announce=arguments.since is not None) for record in chosen]
+    for planned in plans:
+        _tell(terminal, planned)
+        if arguments.json and arguments.dry_run:
+            _tell_json(planned, "planned")
+    if arguments.dry_run:
+        terminal.line(_summary(plans, "would be "))
+        return REFUSED if unknown else OK
+    refused = _carry_out(bridge, plans, terminal, as_json=arguments.json)
+    terminal.line(_summary([planned for planned in plans if planned not in refused]))
+    return REFUSED if unknown or refused else OK
+
+
+def resolve(arguments: argparse.Namespace) -> int:
+    """Settle a failed request as a person decided."""
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
+    terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
+    with _ledger_answers():
+        record = operate.find(bridge.ledger, arguments.id)
+        if record is None:
+            print(f"the ledger knows no request {arguments.id}", file=sys.stderr)
+            return REFUSED
+        try:
+            settled = _decided(bridge, record, arguments)
+        except Refusal as refusal:
+            print(f"{record.id} is not resolved: {refusal}", file=sys.stderr)
+            return REFUSED
+    made = f"  service {settled.service_id}" if settled.service_id else ""
+    already = "was already " if settled is record else "is "
+    terminal.line(f"{terminal.id(record.id)}  {record.name}  {already}{settled.state}{made}")
+    if arguments.json:
+        print(json.dumps(_facts(settled) | {"changed": settled is not record}))
+    return OK
+
+
+# --- the parts ----------------------------------------------------------------------------------------------------
+
+
+def _check_selection(arguments: argparse.Namespace) -> None:
+    """Raise `UsageError` unless it is said in one way which requests are meant."""
+    ways = [bool(arguments.ids), arguments.all, arguments.since is not None]
+    if arguments.announce and arguments.since is None:
+        raise UsageError("--announce wants --since T: which outcomes are to be announced again")
+    if sum(ways) != 1:
+        raise UsageError("say which requests: their ids, or --all that are stuck, or --since T what was not passed on")
+
+
+def _chosen(ledger: Ledger, arguments: argparse.Namespace, begun: int) -> tuple[list[Record], list[str]]:
+    if arguments.ids:
+        found = {which: operate.find(ledger, which) for which in arguments.ids}
+        records = {record.id: record for record in found.values() if record is not None}
+        return list(records.values()), [which for which, record in found.items() if record is None]
+    if arguments.all:
+        chosen = operate.stuck(ledger.scan(), begun)
+    else:
+        since = begun - round(arguments.since * SECOND)
+        chosen = operate.missed(ledger.scan(), since, begun, outcomes_only=arguments.announce)
+    return sorted(chosen, key=lambda record: record.requested_at), []
+
+
+def _carry_out(bridge: Target, plans: Sequence[Plan], terminal: Terminal, *, as_json: bool) -> list[Plan]:
+    """Do it all; return what could not be done."""
+    refused = []
+    with Bar.over(len(plans) if len(plans) >= _MANY else 0, sys.stderr) as bar:
+        for planned in plans:
+            why = ""
+            try:
+                operate.carry_out(bridge.ledger, planned, now(), bridge.numbers)
+            except Refusal as refusal:
+                why = str(refusal)
+                refused.append(planned)
+            bar.step()
+            if as_json:
+                _tell_json(planned, "refused" if why else "done", why)
+            elif why:
+                terminal.line(f"{terminal.id(planned.record.id)}  {terminal.bad(f'not {planned.deed}')}: {why}")
+    return refused
+
+
+def _decided(bridge: Target, record: Record, arguments: argparse.Namespace) -> Record:
+    at: dict[str, Any] = {"now": now(), "numbers": bridge.numbers}
+    if arguments.created is None:
+        return operate.resolve_rejected(bridge.ledger, record, arguments.rejected, **at)
+    return operate.resolve_created(bridge.ledger, bridge.aitems(), record, arguments.created, **at)
+
+
+def _tell(terminal: Terminal, planned: Plan) -> None:
+    record = planned.record
+    does = planned.deed if planned.deed is Deed.NOTHING else f"to be {planned.deed}"
+    terminal.line(f"{terminal.id(record.id)}  {record.state:<9} {record.name:<20}  {does}: {planned.means}")
+
+
+def _tell_json(planned: Plan, result: str, why: str = "") -> None:
+    said = _facts(planned.record) | {"deed": planned.deed.name.lower(), "means": planned.means, "result": result}
+    print(json.dumps(said | ({"why": why} if why else {})), flush=True)
+
+
+def _facts(record: Record) -> dict[str, object]:
+    return {
+        "request_id": record.id,
+        "name": record.name,
+        "state": record.state,
+        "in_doubt": record.doubt,
+        "service_id": record.service_id,
+    }
+
+
+def _summary(plans: Sequence[Plan], would: str = "") -> str:
+    counted = Counter(planned.deed for planned in plans)
+    parts = [f"{counted[deed]} {'' if deed is Deed.NOTHING else would}{deed}" for deed in Deed if counted[deed]]
+    return ", ".join(parts) or "nothing to do"
+
+
+@contextmanager
+def _ledger_answers() -> Iterator[None]:
+    try:
+        yield
+    except NotRecorded:
+        raise StackError("the ledger does not answer") from None
+    except (BotoCoreError, ClientError) as error:
+        raise StackError(f"the ledger does not answer: {error}") from error

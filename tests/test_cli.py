@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
-from aitems_local.cloud import free_port
+from aitems_local.cloud import PortTakenError, check_port, free_port
 from aitems_local.document import ROOT, StackDocument
 from aitems_local.emulator import Emulator
 from aitems_local.senders import masked
@@ -33,6 +33,18 @@ def folder(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("AITEMS_BRIDGE_FOLDER", str(tmp_path))
     stack.document.save(tmp_path)
     return tmp_path
+
+
+def free_ports() -> int:
+    """Return a port that is free together with those that a stack takes beside it."""
+    while True:
+        port = free_port()
+        try:
+            for beside in (port + 1, port + 3):
+                check_port(beside)
+        except PortTakenError:
+            continue
+        return port
 
 
 class Command:
@@ -342,11 +354,11 @@ def test_without_a_stack_it_says_how_to_start_one(
 
 def test_demo_shows_each_door_and_stops(command: type[_Starter]) -> None:
     """`make run ONCE=1`: each door, each mishap, all counted, then stopped; no colour where nobody looks."""
-    demo = command.start("demo", "--once", "--port", str(free_port() // 2 * 2))
+    demo = command.start("demo", "--once", "--port", str(free_ports()))
     exit_code, out, err = demo.end()
     assert (exit_code, err) == (OK, ""), out + err
-    assert out.count("✓") == 5
-    assert "All doors work: 3 requests, 3 services, 3 events, 0 duplicates." in out
+    assert out.count("✓") == 9
+    assert "All doors work: 7 requests, 7 services, 7 events, 0 duplicates." in out
     assert out.endswith("stopped\n")
     assert "\x1b" not in out
     wait_until_gone(demo.temporary)

@@ -209,12 +209,12 @@ def said(url: str) -> list[Message]:
             raise StackError(f"the chats at {url} do not answer: {error}") from error
 
 
-def said_to(url: str, to: str, since: float, timeout: float) -> Message | None:
-    """Wait for the first message to somebody in the chats of another process; None if none comes in time."""
+def said_to(url: str, to: str, *, since: float, many: int, timeout: float) -> list[Message]:
+    """Return what was said to somebody in the chats of another process, once it is so many or time is up."""
     deadline = time.monotonic() + timeout
     while True:
-        found = next((message for message in said(url) if message.to == to and message.at >= since), None)
-        if found or time.monotonic() >= deadline:
+        found = [message for message in said(url) if message.to == to and message.at >= since]
+        if len(found) >= many or time.monotonic() >= deadline:
             return found
         time.sleep(0.1)
 

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     requests.add_argument(
         "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
     )
+    checking = _add_callers(commands.add_parser("callers", help="check the callers document, or make an entry for it"))
     _add_redrive(commands.add_parser("redrive", help="have requests that are stuck examined, or announced, once more"))
     resolve = commands.add_parser("resolve", help="settle a failed request by a person's decision")
     resolve.add_argument("id", metavar="ID", help="the request, or the name it asked for")
@@ -55,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     verdict.add_argument("--created", metavar="SERVICE_ID", help="it made this service (AiTEMS is asked whether so)")
     verdict.add_argument("--rejected", type=_reason, metavar="REASON", help="it is closed, and its name given back")
     _add_where(resolve)
-    for command in commands.choices.values():
-        if command is not demo:
+    for command in (*commands.choices.values(), checking):
+        if command is not demo and command is not commands.choices["callers"]:
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     return parser
 
@@ -66,32 +67,45 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         "--port",
         type=_port,
         default=4580,
-        help="AWS endpoint, the AiTEMS emulator on the next one; 0: any free (default: 4580)",
+        help="AWS endpoint, the emulator on the next one, chats on the third after it; 0: any free (default: 4580)",
     )
     up.add_argument("--aitems-url", metavar="URL", help="call this AiTEMS instead of the emulator")
     up.add_argument(
         "--access-key", metavar="K", help="for that AiTEMS; the secret key in the environment, AITEMS_SECRET_KEY"
     )
-    up.add_argument(
-        "--callers", type=Path, metavar="FILE", help="the callers document (default: one caller, backoffice)"
-    )
+    up.add_argument("--callers", type=Path, metavar="FILE", help="the callers document (default: one of each scheme)")
 
 
 def _add_send(send: argparse.ArgumentParser) -> None:
-    send.add_argument("door", choices=["webhook", "bus"])
-    send.add_argument("name", metavar="NAME", help="the service's name")
+    send.add_argument("door", choices=["webhook", "github", "hmac", "slack", "works", "bus"])
+    send.add_argument("name", nargs="?", metavar="NAME", help="the service's name")
     send.add_argument("--description", metavar="D")
     send.add_argument("--type", metavar="T", help="batch or interval")
     send.add_argument("--caller", metavar="C", help="who asks: a caller's name, or on the bus the event's source")
     send.add_argument("--key", metavar="KEY", help="the idempotency key; the same key is the same request")
-    send.add_argument("--respond-async", action="store_true", help="webhook: do not wait for the outcome in the answer")
-    send.add_argument("--wait", type=int, metavar="N", help="webhook: wait so many seconds for it at most")
+    send.add_argument("--respond-async", action="store_true", help="do not wait for the outcome in the answer")
+    send.add_argument("--wait", type=int, metavar="N", help="wait so many seconds for it at most")
+    send.add_argument("--file", type=Path, metavar="EVENT", help="what was recorded, signed anew, instead of NAME")
     send.add_argument(
         "--timeout", type=float, default=30, metavar="S", help="wait so long for the outcome's event (default: 30)"
     )
     instead = send.add_mutually_exclusive_group()
     instead.add_argument("--curl", action="store_true", help="do not send: print the curl command, freshly signed")
     instead.add_argument("--event", action="store_true", help="do not send: print the event for `sam local invoke`")
+
+
+def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add both commands and return the one whose output machines may want."""
+    which = callers.add_subparsers(dest="what", required=True, metavar="check|new")
+    check = which.add_parser("check", help="say what each entry accepts, or why it is none")
+    check.add_argument("file", type=Path, metavar="FILE", help="the callers document")
+    check.add_argument("--payload", type=Path, metavar="FILE", help="say instead what becomes of this body")
+    check.add_argument("--headers", type=Path, metavar="FILE", help="which came with these: JSON, or a line each")
+    check.add_argument("--caller", metavar="C", help="from this caller")
+    new = which.add_parser("new", help="print an entry with a fresh secret")
+    new.add_argument("name", metavar="NAME", help="the caller's name, the last part of its address")
+    new.add_argument("--scheme", choices=["standard", "github", "hmac", "slack", "works"], default="standard")
+    return check
 
 
 def _add_redrive(redrive: argparse.ArgumentParser) -> None:

@@ -17,7 +17,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from aitems_bridge.ledger import Ledger
 from aitems_bridge.record import Record
-from aitems_local import operator_commands, senders
+from aitems_local import caller_commands, operator_commands, senders
+from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
 from aitems_local.demo import show
@@ -29,6 +30,7 @@ from aitems_local.terminal import Terminal
 CREATED = "AiTEMS Service Created"
 
 _SECRETS_LIMIT = 65_536
+_REPLIED_WITHIN = 10.0  # seconds that a chat's reply is waited for
 _SETTLED_BEFORE = 5.0  # seconds to wait for a second event about a request that already has one
 
 
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         "send": send,
         "events": events,
         "requests": requests,
+        "callers": caller_commands.callers,
         "redrive": operator_commands.redrive,
         "resolve": operator_commands.resolve,
     }
@@ -203,11 +206,13 @@ def send(arguments: argparse.Namespace) -> int:
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
     begun = time.time()
     answer: senders.Answer | None = None
+    recorded, replies = True, list[Message]()
     if isinstance(request, senders.SignedWebhook):
-        terminal.line(f"→ POST /hooks/{request.caller}   webhook-id {request.key}   {request.body.decode()}")
+        terminal.line(f"→ POST /hooks/{request.caller}   key {request.key}   {request.body.decode(errors='replace')}")
         answer = request.send()
         _tell_answer(terminal, answer)
-        event = _event_after(document, answer, begun, arguments.timeout) if answer.request_id else None
+        recorded = _is_recorded(document, request, answer)
+        event = _event_after(document, request, answer, begun, arguments.timeout) if recorded else None
     else:
         detail = json.dumps(request.detail, ensure_ascii=False)
         terminal.line(f"→ PutEvents  {senders.REQUESTED}   source {request.source}   {detail}")
@@ -215,28 +220,49 @@ def send(arguments: argparse.Namespace) -> int:
         event = _event_of_key(document, request, begun, arguments.timeout)
     if event:
         terminal.line(f"⇒ event  {told(terminal, event)}", event.arrived - begun if event.arrived >= begun else None)
+    if isinstance(request, senders.SignedWebhook) and request.reply_to:
+        # Slack hears the outcome later; NAVER WORKS hears everything that way, the acknowledgement as well.
+        many = (arguments.door == "works") + bool(event)
+        replies = said_to(document.chats_url, request.reply_to, since=begun, many=many, timeout=_REPLIED_WITHIN)
+        for reply in replies:
+            terminal.line(f"⇐ {arguments.door:<6} {reply.text}", reply.at - begun)
     if arguments.json:
         told_answer = answer and {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
-        print(json.dumps({"answer": told_answer, "event": event and event.event}, ensure_ascii=False))
+        said = [reply.body for reply in replies]
+        print(json.dumps({"answer": told_answer, "event": event and event.event, "replies": said}, ensure_ascii=False))
     if event:
         return OK if event.kind == CREATED else REFUSED
-    if answer and not answer.request_id:
+    if not recorded:
         return REFUSED
     terminal.line(terminal.bad(f"no event within {arguments.timeout:g} s") + "; see `aitems-bridge requests`")
     return UNSETTLED
 
 
 def _request(arguments: argparse.Namespace, document: StackDocument) -> senders.SignedWebhook | senders.BusEvent:
+    if bool(arguments.name) == bool(arguments.file):
+        raise UsageError("say a NAME, or --file EVENT, and not both")
     asked = senders.service(arguments.name, arguments.description, arguments.type)
-    wait = arguments.wait is not None
-    if arguments.door == "webhook":
-        said = ["respond-async"] * arguments.respond_async + [f"wait={arguments.wait}"] * wait
-        return senders.webhook(
-            document, asked, caller=arguments.caller, key=arguments.key, prefer=", ".join(said) or None
-        )
-    if arguments.respond_async or wait:
-        raise UsageError("--respond-async and --wait are for webhooks: nobody waits for an answer on the bus")
-    return senders.bus_event(document, asked, source=arguments.caller or senders.PRODUCER, key=arguments.key)
+    if arguments.file and asked:
+        raise UsageError("--description and --type go with a NAME: what --file holds says it all")
+    recorded = senders.Recorded.read(arguments.file) if arguments.file else None
+    said = ["respond-async"] * arguments.respond_async
+    said += [f"wait={arguments.wait}"] * (arguments.wait is not None)
+    if arguments.door == "bus":
+        if said:
+            raise UsageError("--respond-async and --wait are for webhooks: nobody waits for an answer on the bus")
+        asked = recorded.detail if recorded else asked
+        return senders.bus_event(document, asked, source=arguments.caller or senders.PRODUCER, key=arguments.key)
+    if said and arguments.door in ("slack", "works"):
+        raise UsageError("--respond-async and --wait are for webhooks: a chat is answered at once, and told later")
+    return senders.delivery(
+        document,
+        senders.SCHEMES[arguments.door],
+        asked,
+        caller=arguments.caller,
+        key=arguments.key,
+        prefer=", ".join(said) or None,
+        recorded=recorded,
+    )
 
 
 def _tell_answer(terminal: Terminal, answer: senders.Answer) -> None:
@@ -247,12 +273,21 @@ def _tell_answer(terminal: Terminal, answer: senders.Answer) -> None:
     terminal.line(f"  {json.dumps(answer.body, ensure_ascii=False)}")
 
 
-def _event_after(document: StackDocument, answer: senders.Answer, begun: float, timeout: float) -> Announced | None:
+def _is_recorded(document: StackDocument, request: senders.SignedWebhook, answer: senders.Answer) -> bool:
+    """Whether a request came of it; a chat's answer does not say so, but the ledger does."""
+    if not request.reply_to:
+        return answer.request_id is not None
+    return Ledger(document.as_admin().dynamodb, document.ledger_table).get(request.request_id) is not None
+
+
+def _event_after(
+    document: StackDocument, request: senders.SignedWebhook, answer: senders.Answer, begun: float, timeout: float
+) -> Announced | None:
     """Return the event of an answered request: an answer that is settled may be an earlier one's."""
-    settled = answer.status in (200, 201, 422)
+    settled = bool(request.reply_to) or answer.status in (200, 201, 422)
 
     def wanted(event: Announced) -> bool:
-        return event.metadata["request_id"] == answer.request_id and (settled or event.arrived >= begun)
+        return event.metadata["request_id"] == request.request_id and (settled or event.arrived >= begun)
 
     return document.announced().wait(wanted, timeout)
 

@@ -5,11 +5,12 @@ Every ✓ is a check against the AiTEMS emulator, the ledger and the announced e
 
 import json
 import time
+import uuid
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aitems_bridge.record import Record
-from aitems_local import senders
+from aitems_local import payloads, senders
 from aitems_local.document import StackDocument
 from aitems_local.faults import Fault
 from aitems_local.journal import Announced
@@ -36,7 +37,14 @@ class StepError(Exception):
 def show(stack: Stack, terminal: Terminal, begun: float) -> bool:
     """Show everything; return whether all of it was as promised."""
     showing = _Showing(stack, stack.document, terminal)
-    doors: tuple[Callable[[], None], ...] = (showing.webhook, showing.bus)
+    doors: tuple[Callable[[], None], ...] = (
+        showing.webhook,
+        showing.bus,
+        showing.github,
+        showing.hmac,
+        showing.slack,
+        showing.works,
+    )
     step = ""
     try:
         for number, door in enumerate(doors, 1):
@@ -99,6 +107,44 @@ class _Showing:
         self._event(announced, put)
         self._one_of_each("blog-main", announced.metadata["request_id"])
 
+    def github(self) -> None:
+        """GitHub, a deployment event (caller deploys)"""  # noqa: D400  it is a heading
+        asked = senders.service("ci-models", "from a deployment")
+        self._delivered(senders.delivery(self.document, "github", asked, key=str(uuid.uuid4())), asked)
+
+    def hmac(self) -> None:
+        """HMAC, a shop's product webhook (caller shopfront)"""  # noqa: D400  it is a heading
+        asked = senders.service("shop-shoes", "신발 추천")
+        self._delivered(senders.delivery(self.document, "hmac", asked), asked)
+
+    def slack(self) -> None:
+        """Slack, a slash command (caller slack)"""  # noqa: D400  it is a heading
+        asked = senders.service("try-chat", "from a chat", "batch")
+        sent = senders.delivery(self.document, "slack", asked)
+        self._line(f"→ POST /hooks/{sent.caller}   /aitems {payloads.chat_text(asked)}")
+        answer = sent.send()
+        text = str(answer.body.get("text", ""))
+        if answer.status != 200 or "try-chat" not in text:  # noqa: PLR2004
+            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+        self._line(f"← 200  {_shortened(text, 72)}", answer.seconds)
+        self._settled(sent, "try-chat", time.time())
+        self._said(sent, "try-chat* is created")
+        self._line(self.terminal.good(f"✓ acknowledged in {answer.seconds * 1000:.0f} ms, outcome told in the channel"))
+
+    def works(self) -> None:
+        """NAVER WORKS, a message to the bot (caller works)"""  # noqa: D400  it is a heading
+        asked = senders.service("try-works", "웍스에서", "batch")
+        sent = senders.delivery(self.document, "works", asked)
+        self._line(f"→ POST /hooks/{sent.caller}   aitems {payloads.chat_text(asked)}")
+        answer = sent.send()
+        if answer.status != 200:  # noqa: PLR2004
+            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+        self._line(f"← 200  {json.dumps(answer.body)}", answer.seconds)
+        self._settled(sent, "try-works", time.time())
+        self._said(sent, "만들고 있습니다")
+        self._said(sent, "만들었습니다")
+        self._line(self.terminal.good(f"✓ acknowledged in {answer.seconds * 1000:.0f} ms, 봇이 답했습니다"))
+
     # --- what goes wrong ------------------------------------------------------------------------------------------
 
     def same_again(self) -> None:
@@ -150,6 +196,36 @@ class _Showing:
         if not len(recorded) == len(made) == len(announced) == copied or twice:
             raise StepError(f"the counts do not agree: {counts}", "RelayFunction")
         self._line(self.terminal.good(f"All doors work: {counts}."), time.monotonic() - begun, indent="")
+
+    # --- parts of the doors ---------------------------------------------------------------------------------------
+
+    def _delivered(self, sent: senders.SignedWebhook, asked: dict[str, Any]) -> None:
+        """Show a delivery of a sender that only wants to know that it arrived."""
+        signature = next(name for name in sent.headers if "Hub-Signature" in name or "Hmac" in name)
+        self._line(f"→ POST /hooks/{sent.caller}   {signature}: {sent.headers[signature][:20]}…")
+        self._line(f"  mapping     {_shortened(sent.body.decode(), 40)} → {json.dumps(asked, ensure_ascii=False)}")
+        answer = sent.send()
+        if answer.status not in (200, 202) or answer.request_id != sent.request_id:
+            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+        self._line(f"← {answer.status}  {answer.body.get('state')}", answer.seconds)
+        self._settled(sent, asked["name"], time.time())
+        self._line(self.terminal.good("✓ one service, one event"))
+
+    def _settled(self, sent: senders.SignedWebhook, name: str, since: float) -> None:
+        announced = self._wait("RelayFunction", request_id=sent.request_id)
+        self._call(name)
+        self._recorded(sent.request_id)
+        self._event(announced, since)
+        self._one_of_each(name, sent.request_id, quietly=True)
+
+    def _said(self, sent: senders.SignedWebhook, words: str) -> None:
+        """Show what the chat was told in these words."""
+        begun = time.time()
+        heard = self.stack.chats.wait(lambda message: message.to == sent.reply_to and words in message.text, _PATIENCE)
+        if heard is None:
+            raise StepError(f"the chat was not told that {words}", "ReplyFunction", sent.request_id)
+        first, *_ = heard.text.splitlines()
+        self._line(f"⇐ {heard.chat}  {_shortened(first, 66)}", max(0.0, heard.at - begun), mark="+")
 
     # --- what is checked ------------------------------------------------------------------------------------------
 
@@ -216,3 +292,7 @@ class _Showing:
         if request_id:
             return self.stack.ledger.get(request_id)
         return max(self.stack.ledger.scan(), key=lambda record: record.requested_at, default=None)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -192,6 +192,12 @@ def help_of(*command: str) -> str:
     return said.getvalue().rstrip()
 
 
+def usages() -> list[tuple[str, ...]]:
+    """Return each command as it is called, one with commands of its own as those."""
+    parts = {"callers": [("callers", "check"), ("callers", "new")]}
+    return [words for name in command_names() for words in parts.get(name, [(name,)])]
+
+
 def command_names() -> list[str]:
     """Return the names of the commands, in the order of the help."""
     return re.findall(r"^ {4}([a-z]+) ", help_of(), re.MULTILINE)
@@ -204,8 +210,7 @@ def commands() -> str:
         _MADE_BY,
         _ABOUT_COMMANDS,
     ]
-    for command in ("", *command_names()):
-        words = command.split()
+    for words in ((), *usages()):
         parts += [f"## {' '.join(['aitems-bridge', *words])}", f"```text\n{help_of(*words)}\n```"]
     return "\n\n".join(parts) + "\n"
 

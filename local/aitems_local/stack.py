@@ -186,7 +186,7 @@ class Stack:
             on_step(Step("start", aws, cloud.endpoint, time.monotonic() - clock))
             kind = "AiTEMS" if aitems else "AiTEMS emulator (signature and clock checked)"
             on_step(Step("start", kind, stack.aitems_url, emulated - clock))
-            on_step(Step("start", "Slack and NAVER WORKS, as far as they are answered", stack.chats.url, 0.0))
+            on_step(Step("start", "Slack and NAVER WORKS (blocks and token checked)", stack.chats.url, 0.0))
             stack._deploy(template, code, parameters or {}, callers, on_step)
         except BaseException:
             stack.stop()

@@ -266,6 +266,8 @@ class HmacSettings(_Part):
     def _fits(self) -> "HmacSettings":
         if self.pairs is not None and (self.prefix is not None or self.timestamp_header is not None):
             raise ValueError("pairs exclude prefix and timestamp_header")
+        if self.timestamp_header is not None and "timestamp" not in self.content:
+            raise ValueError("timestamp_header is not signed unless content has {timestamp}")
         timed = self.timestamp_header is not None or (self.pairs is not None and self.pairs.timestamp is not None)
         if "timestamp" in self.content and not timed:
             raise ValueError("content signs a timestamp: say where it is (timestamp_header, or pairs.timestamp)")
@@ -367,7 +369,8 @@ class WorksCaller(_Entry):
         """Whether a message from there may ask for anything."""
         settings = self.works
         return (
-            domain in settings.domains
+            type(domain) is int  # true and 1.0 are equal to 1, and are no domain
+            and domain in settings.domains
             and (settings.channels is None or channel in settings.channels)
             and (settings.users is None or user in settings.users)
         )

@@ -113,9 +113,9 @@ class Webhook:
             return _ignored(reason)
         _check_media_type(call.headers)
         document = doors.json_object(call.body)
-        key = caller.key_in(document) or key
         if not caller.wants(document):
             return _ignored("the body is not what this caller's 'when' asks for")
+        key = caller.key_in(document) or key
         order = Order(caller.scheme, f"hook:{call.name}", key, call.name, None, "", caller.requested_by(document))
         asked, origins = caller.asked(document)
         try:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
 
 from aitems_bridge import config
 from aitems_bridge.errors import Misconfigured
@@ -56,10 +55,9 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def secret(vault: Vault, ticks: Ticks, monkeypatch: pytest.MonkeyPatch) -> config.Secret:
-    """Give a secret over Powertools' own cache."""
+    """Give a secret over the vault's cache."""
     monkeypatch.setenv("KEYS_SECRET_ARN", ARN)
-    provider = SecretsProvider(boto3_client=vault)
-    return config.Secret("KEYS_SECRET_ARN", monotonic=ticks, provider=provider)
+    return config.Secret("KEYS_SECRET_ARN", monotonic=ticks, provider=config.Vault(vault))
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

@@ -607,6 +607,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
 def forget() -> None:
     """Have the next call find a cold process."""
     webhook._webhook.cache_clear()  # noqa: SLF001  # as a new process would
+    config._vault.cache_clear()  # noqa: SLF001  # as above
 
 
 def called(event: dict[str, Any]) -> Answer:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aitems_bridge import worker
+from aitems_bridge import config, worker
 from aitems_bridge.errors import Problem, Refused
 from aitems_bridge.record import Record, State
 from aitems_local.emulator import Fault
@@ -284,6 +284,7 @@ def test_a_dead_event_whose_key_is_anothers_is_rejected(world: World) -> None:
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
     """Give what the function finds in its environment; AiTEMS cannot be reached."""
     worker._bridge.cache_clear()  # noqa: SLF001  # as a new process would
+    config._vault.cache_clear()  # noqa: SLF001  # as above
     with running(monkeypatch) as aws:
         aws.secrets = {"keys": json.dumps({"access_key": KEYS.access_key, "secret_key": KEYS.secret_key})}
         settings = {
@@ -296,6 +297,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
             monkeypatch.setenv(name, value)
         yield aws
     worker._bridge.cache_clear()  # noqa: SLF001  # as above
+    config._vault.cache_clear()  # noqa: SLF001  # as above
 
 
 def batch(*bodies: str, queue: str | None = None) -> dict[str, Any]:

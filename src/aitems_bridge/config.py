@@ -1,5 +1,6 @@
 """What the environment says: settings, AWS clients, secrets. Read on first use, never at import."""
 
+import functools
 import json
 import math
 import os
@@ -7,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aitems_bridge.errors import Misconfigured
@@ -98,20 +99,20 @@ def aitems_utc_offset() -> int:
 
 
 def client(service: str, **times: Any) -> Any:  # noqa: ANN401  # one of botocore's run-time classes
-    """Return a client of an AWS service. ``times`` are ``botocore.config.Config``'s time-outs and retries."""
-    from botocore.config import Config  # noqa: PLC0415  # only who calls AWS pays for botocore
-    from botocore.session import get_session  # noqa: PLC0415  # as above
+    """Return a client of an AWS service. ``times`` are ``botocore.config.Config``'s own."""
+    from aitems_bridge import aws  # noqa: PLC0415  # only who calls AWS pays for botocore
 
-    return get_session().create_client(cast("Any", service), config=Config(**times))
+    return aws.client(service, **times)
 
 
 def ledger_client() -> Any:  # noqa: ANN401  # as above
     """Return DynamoDB's client: quick to give up on one try, so that an answer is found while the caller waits."""
-    return client("dynamodb", connect_timeout=1, read_timeout=1, retries={"mode": "standard", "total_max_attempts": 4})
+    retries = {"mode": "standard", "total_max_attempts": 4}
+    return client("dynamodb", connect_timeout=1, read_timeout=1, retries=retries, parameter_validation=False)
 
 
 class Secret:
-    """A JSON secret, read through Powertools' parameters and kept for five minutes.
+    """A JSON secret, kept for five minutes.
 
     Somebody's bad key or signature may ask to read it early; that is granted once in 30 seconds per process, so that
     nobody outside can make us read it at will.
@@ -133,7 +134,7 @@ class Secret:
         """
         arn = setting(self._variable)
         with self._lock:
-            provider = self._provider = self._provider or _secrets_provider()
+            provider = self._provider = self._provider or _vault()
             if early:
                 early = self._monotonic() - self._refreshed >= EARLY_REFRESH
                 if early:
@@ -173,8 +174,30 @@ class KeysSecret:
         return Keys(document["access_key"], document["secret_key"]), read
 
 
-def _secrets_provider() -> Any:  # noqa: ANN401  # Powertools' provider
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider  # noqa: PLC0415  # the relay reads none
+class Vault:
+    """Secrets Manager with a cache: Powertools' ``SecretsProvider`` by its own method names, without its package.
 
+    That package imports boto3 and every other store of parameters (docs/decisions/what-a-cold-start-imports.md).
+    """
+
+    def __init__(self, secrets: Any) -> None:  # noqa: ANN401  # botocore's client
+        self._secrets = secrets
+        self._kept: dict[str, tuple[float, str]] = {}
+
+    def has_not_expired_in_cache(self, key: tuple[str, object, object]) -> bool:
+        """Whether the secret, the first of ``key``, would be given without being read."""
+        expires, _ = self._kept.get(key[0], (float("-inf"), ""))
+        return time.monotonic() < expires
+
+    def get(self, name: str, *, max_age: int, force_fetch: bool) -> str:
+        """Return the secret's text, read now where it must be."""
+        if force_fetch or not self.has_not_expired_in_cache((name, None, False)):
+            text = self._secrets.get_secret_value(SecretId=name)["SecretString"]
+            self._kept[name] = (time.monotonic() + max_age, text)
+        return self._kept[name][1]
+
+
+@functools.cache
+def _vault() -> Vault:
     retries = {"mode": "standard", "total_max_attempts": 2}
-    return SecretsProvider(boto3_client=client("secretsmanager", connect_timeout=1, read_timeout=2, retries=retries))
+    return Vault(client("secretsmanager", connect_timeout=1, read_timeout=2, retries=retries))

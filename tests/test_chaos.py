@@ -36,7 +36,7 @@ def runs(stack: Stack) -> Iterator[tuple[chaos.Run, chaos.Run]]:
     def storm() -> chaos.Run:
         with chaos.bridge(stack, "short-storm", batch=10) as (bridge, interceptor):
             bridge.aitems.configure(**chaos.WORLDS[1].settings)
-            knocks = chaos.plan_storm(KNOCKS, SEED)
+            knocks = chaos.plan_storm(KNOCKS, SEED, most=1)
             return chaos.run_storm(bridge, interceptor, knocks, seed=SEED, timeout=PATIENCE)
 
     with ThreadPoolExecutor(2) as pool:

@@ -158,10 +158,11 @@ def settled(stack: Stack, sent: Iterable[Sent], timeout: float) -> bool:
     wanted = {each.request_id for each in sent}
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        records = [record for record in stack.ledger.scan() if record.id in wanted]
-        if len(records) == len(wanted) and not any(record.state.open for record in records):
-            announced = {event.metadata["event_id"] for event in stack.events()}
-            if {event_id(record) for record in records} <= announced:
+        events = stack.events()
+        if wanted <= {event.metadata["request_id"] for event in events}:
+            records = [record for record in stack.ledger.scan() if record.id in wanted]
+            announced = {event.metadata["event_id"] for event in events}
+            if not any(record.state.open or event_id(record) not in announced for record in records):
                 return True
         time.sleep(0.5)
     return False

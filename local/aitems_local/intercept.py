@@ -46,6 +46,8 @@ announce an outcome."""
 
 When = Literal["before", "sent", "after"]
 
+_NAMELESS = {"list", "owner", "inspect"}
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PATIENCE = 60.0
 _MOST_HEAD = 64 * 1024
@@ -95,6 +97,7 @@ class Interceptor:
     _plans: dict[str, list[Kill]] = field(default_factory=dict)
     _named: dict[str, str] = field(default_factory=dict)
     _working: dict[int, str] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> Self:
@@ -170,13 +173,19 @@ class Interceptor:
 
     def works_on(self, request_id: str, port: int, server: int) -> None:
         """Remember which request a process is at, for its calls that do not say."""
-        if self._plans and (pid := self._process(port, server)) is not None:
+        if self._asks_who and (pid := self._process(port, server)) is not None:
             self._working[pid] = request_id
 
     def worked_on(self, port: int, server: int) -> tuple[str, ...]:
         """Return the request the process behind a port is at."""
-        pid = self._process(port, server) if self._plans else None
+        pid = self._process(port, server) if self._asks_who else None
         return (self._working[pid],) if pid is not None and pid in self._working else ()
+
+    @property
+    def _asks_who(self) -> bool:
+        """Whether any plan needs to know who makes a call that does not say for which request it is."""
+        with self._lock:
+            return any(kill.point in _NAMELESS for kills in self._plans.values() for kill in kills)
 
     def _process(self, port: int, server: int) -> int | None:
         ends = f"0100007F:{port:04X} 0100007F:{server:04X} "
@@ -184,13 +193,21 @@ class Interceptor:
         inode = next((line.split()[9] for line in lines if ends in line), None)
         if inode is None:
             return None
-        for pid in self.cloud.function_processes():
-            with suppress(OSError):
-                for handle in Path(f"/proc/{pid}/fd").iterdir():
-                    with suppress(OSError):
-                        if str(handle.readlink()) == f"socket:[{inode}]":
-                            return pid
+        for find in (lambda: list(self._seen), self.cloud.function_processes):
+            for pid in find():
+                if _holds(pid, f"socket:[{inode}]"):
+                    self._seen.add(pid)
+                    return pid
         return None
+
+
+def _holds(pid: int, handle: str) -> bool:
+    with suppress(OSError):
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if str(each.readlink()) == handle:
+                    return True
+    return False
 
 
 def told(message: Message) -> tuple[Point, tuple[str, ...], str]:

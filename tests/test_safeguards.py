@@ -141,8 +141,8 @@ SAFEGUARDS = [
     Safeguard(
         "the connection says whether a byte left",
         "wire",
-        "            begun = True\n",
-        "            begun = False\n",
+        "        self.begun = True\n",
+        "        self.begun = False\n",
         ("tests/test_wire.py",),
     ),
     Safeguard(

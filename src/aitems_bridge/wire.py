@@ -1,11 +1,10 @@
 """One HTTP exchange of which it is known whether a byte of it left.
 
 ``requests`` hides safe and unsafe failures under the same exceptions: a TLS handshake that failed and a connection
-broken after the whole request was read look alike, down to the message. So this works on ``urllib3``'s connection
-itself. It connects first (TCP and TLS), then asks whether there is still time, then sends. What fails before that was
-not sent; what fails after it may have taken effect. Nothing underneath sends again: no redirects, no retries, no proxy
-from the environment, no connection kept from an earlier exchange (over a Lambda freeze it would be dead more often than
-not).
+broken after the whole request was read look alike, down to the message. So the connection beneath it is ours, and says.
+It connects first (TCP and TLS), then asks whether there is still time, then sends. What fails before that was not sent;
+what fails after it may have taken effect. Nothing underneath sends again: no redirects, no retries, no proxy from the
+environment, no connection kept from an earlier exchange (over a Lambda freeze it would be dead more often than not).
 """
 
 import functools
@@ -14,14 +13,13 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import certifi
+import requests
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.response import HTTPResponse
 
 from aitems_bridge.errors import BridgeError
 
@@ -68,31 +66,29 @@ def exchange(
     Time-outs are in seconds; ``permit`` bounds the sum of sending, waiting and reading, however slowly it drips.
     Raises ``NotSent`` or ``Lost``, and nothing else.
     """
-    parts = urlsplit(url)
-    begun = False
+    guard = _Guard(permit)
     try:
-        connection = _connection(parts, connect_timeout, context)
-        with closing(connection):
-            connection.connect()
-            connection.sock = _Bounded(connection.sock, permit())
-            begun = True
-            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-            with suppress(BrokenPipeError):  # answered before it had everything: read what it says
-                connection.request(method, target, body, headers, preload_content=False)
-            response = connection.getresponse()
+        with requests.Session() as session:
+            session.trust_env = False
+            session.headers.clear()
+            adapter = _Adapter(guard, context or default_context())
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            response = session.request(
+                method,
+                url,
+                data=body,
+                headers=dict(headers),
+                timeout=(connect_timeout, None),
+                allow_redirects=False,
+                stream=True,
+            )
             content = _read(response)
-            return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
+            return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
     except Exception as error:  # whatever it is: only whether a byte left decides
-        if begun:
+        if guard.begun:
             raise Lost(_cause(error)) from error
         raise NotSent(_cause(error)) from error
-
-
-def _connection(parts: SplitResult, timeout: float, context: ssl.SSLContext | None) -> HTTPConnection:
-    if parts.scheme == "https":
-        context = context or default_context()
-        return HTTPSConnection(parts.hostname or "", parts.port, timeout=timeout, ssl_context=context)
-    return HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
 
 
 @functools.cache
@@ -103,6 +99,58 @@ def default_context() -> ssl.SSLContext:
 
 class _TooLate(Exception):
     """Connected, and too little time left to send."""
+
+
+class _Guard:
+    """What one exchange may do, and whether it has begun to."""
+
+    def __init__(self, permit: Permit) -> None:
+        self.begun = False
+        self._permit = permit
+
+    def admit(self, sock: socket.socket) -> "_Bounded":
+        """Let the connected socket be used, for as long as is permitted. Raises ``_TooLate``."""
+        bounded = _Bounded(sock, self._permit())
+        self.begun = True
+        return bounded
+
+
+class _Http(HTTPConnection):
+    """A connection that asks its guard before the first byte."""
+
+    def __init__(self, *args: Any, guard: _Guard, **kwargs: Any) -> None:  # noqa: ANN401  # urllib3's own arguments
+        self._guard = guard
+        super().__init__(*args, **kwargs)
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # http.client's own arguments
+        if self.sock is None:
+            self.connect()
+        self.sock = self._guard.admit(self.sock)
+        super().putrequest(*args, **kwargs)
+
+
+class _Https(_Http, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Adapter(HTTPAdapter):
+    """Gives ``requests`` our connections and our TLS settings; everything else is its own."""
+
+    def __init__(self, guard: _Guard, context: ssl.SSLContext) -> None:
+        self._guard = guard
+        self._context = context
+        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # requests' own arguments
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as above
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = functools.partial(_Https if pool.scheme == "https" else _Http, guard=self._guard)
+        return pool
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401  # as above
+        """Leave it to the context, which already demands a certificate and knows the authorities."""
 
 
 class _Bounded(io.RawIOBase):
@@ -144,8 +192,8 @@ class _Bounded(io.RawIOBase):
         return self._sock
 
 
-def _read(response: HTTPResponse) -> bytes:
-    content = response.read(MOST_BYTES + 1, decode_content=True)
+def _read(response: requests.Response) -> bytes:
+    content: bytes = response.raw.read(MOST_BYTES + 1, decode_content=True)
     if len(content) > MOST_BYTES:
         raise Lost("the answer is too long")
     return content

@@ -138,6 +138,7 @@ def test_make_alone_helps() -> None:
         "setup",
         "run",
         "test",
+        "chaos",
         "lint",
         "build",
         "clean",

@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,8 @@ from aitems_bridge.models import DESCRIPTION_LENGTH, ServiceType, quoted
 
 CALLER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MOST_CALLERS = 200
+DEEPEST = 4
+"""An entry's members are not nested deeper than that."""
 SECRET_BYTES = (24, 64)
 
 
@@ -266,11 +268,11 @@ class HmacSettings(_Part):
     def _fits(self) -> "HmacSettings":
         if self.pairs is not None and (self.prefix is not None or self.timestamp_header is not None):
             raise ValueError("pairs exclude prefix and timestamp_header")
-        if self.timestamp_header is not None and "timestamp" not in self.content:
-            raise ValueError("timestamp_header is not signed unless content has {timestamp}")
         timed = self.timestamp_header is not None or (self.pairs is not None and self.pairs.timestamp is not None)
         if "timestamp" in self.content and not timed:
             raise ValueError("content signs a timestamp: say where it is (timestamp_header, or pairs.timestamp)")
+        if timed and "timestamp" not in self.content:
+            raise ValueError("a time that is not signed proves nothing: content must have {timestamp}")
         return self
 
     @property
@@ -409,11 +411,22 @@ def read_document(text: str) -> Document:
         if not CALLER_NAME.fullmatch(name):
             faults[name] = "the name must be a small letter, then at most 31 of a-z, 0-9 and '-'"
             continue
+        if null := next(_nulls(entry, ()), None):
+            faults[name] = f"{null}: must not be null; leave out what is not meant"
+            continue
         try:
             callers[name] = _ADAPTER.validate_python(entry)
         except ValidationError as error:
             faults[name] = "; ".join(_told(each["loc"], each["msg"]) for each in error.errors(include_input=False))
     return Document(callers, faults)
+
+
+def _nulls(value: object, place: tuple[str, ...]) -> Iterator[str]:
+    """Yield where null stands: no member may be it, and pydantic alone would take it for an absent one."""
+    if value is None:
+        yield ".".join(place) or "entry"
+    for name, each in value.items() if isinstance(value, dict) and len(place) < DEEPEST else ():
+        yield from _nulls(each, (*place, name))
 
 
 def shared_secrets(document: Document) -> list[tuple[str, str]]:

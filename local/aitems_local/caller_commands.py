@@ -193,8 +193,6 @@ def warnings(caller: Caller) -> list[str]:
         )
     if isinstance(caller, HmacCaller) and not _timed(caller):
         told.append("no time is signed, so there is no freshness: a delivery is valid until the secret is changed")
-    elif isinstance(caller, HmacCaller) and "timestamp" not in caller.hmac.content:
-        told.append("the time is not among what is signed (content), so it proves nothing: a delivery can be replayed")
     if caller.allow is None:
         told.append("no allow: who has the secret may take any name")
     return told

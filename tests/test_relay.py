@@ -259,16 +259,29 @@ def test_it_raises_only_when_something_is_left(rig: Rig) -> None:
     ],
 )
 def test_a_call_that_fails_whole(fault: Exception, rig: Rig) -> None:
-    """Each entry is tried alone, and one service's trouble does not keep the other from its share."""
+    """Nothing more is tried of a service that is away; one's trouble does not keep the other from its share."""
 
     def judge(_: Json) -> str | None:
         raise fault
 
     rig.events.judge = judge
-    with pytest.raises(NotRelayed, match="2 of 3"):
-        rig.relay.put([settled(1), settled(2), open_(3)])
+    with pytest.raises(NotRelayed, match="12 of 13"):
+        rig.relay.put([*(settled(number) for number in range(12)), open_(13)])
+    assert len(rig.events.calls) == 1
     assert len(rig.queues.taken) == 1
     assert rig.given_away == []
+
+
+def test_what_follows_a_refused_announcement_waits_with_it(rig: Rig) -> None:
+    """The announcements of one request keep their order: no later one is put before an earlier one was taken."""
+    rig.events.judge = lambda entry: "InternalFailure" if ".failed-1" in entry["Detail"] else None
+    failed = settled(1, state=State.FAILED, gave_up=1, answer=None, problem=Problem("closed", "by hand"))
+    with pytest.raises(NotRelayed, match="2 of 3"):
+        rig.relay.put([failed, settled(1), settled(2)])
+    assert rig.announced == ["r2.created"]
+    rig.events.judge = lambda _: None
+    rig.relay.put([failed, settled(1), settled(2)])
+    assert rig.announced == ["r2.created", "r1.failed-1", "r1.created", "r2.created"]
 
 
 def test_one_entry_that_spoils_the_whole_call(rig: Rig) -> None:

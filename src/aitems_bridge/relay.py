@@ -43,6 +43,10 @@ class NotRelayed(Exception):
     """Some of the batch could not be put for now; the whole batch is to be repeated."""
 
 
+class _Away(Exception):
+    """The service did not take the call, whatever stood in it; botocore has tried it again already."""
+
+
 @dataclass(frozen=True)
 class Relay:
     """Puts records where they belong. ``now`` gives milliseconds since the epoch."""
@@ -61,16 +65,12 @@ class Relay:
         """Queue the open ones and announce the others. Raises ``NotRelayed`` when some could not be put for now."""
         made = [(record, self._made(record)) for record in records]
         items = [(record, item) for record, item in made if item is not None]
-        left = 0
-        for batch in _batches([item for item in items if item[0].state.open]):
-            left += self._retried(batch, partial(self._send, self.queue_url))
-        for batch in _batches([item for item in items if not item[0].state.open]):
-            left += self._retried(batch, self._announce)
+        left = self._all([item for item in items if item[0].state.open], partial(self._send, self.queue_url))
+        left += self._all([item for item in items if not item[0].state.open], self._announce)
         if self.replies_url:
             # After the announcements: a chat that cannot be told must not hold up what everybody waits for.
             replies = [(record, _reply(record)) for record in records if record.reply and not record.state.open]
-            for batch in _batches(replies):
-                left += self._retried(batch, partial(self._send, self.replies_url))
+            left += self._all(replies, partial(self._send, self.replies_url))
         if left:
             raise NotRelayed(f"{left} of {len(records)} records could not be put")
 
@@ -93,15 +93,33 @@ class Relay:
         delay = min(LONGEST_DELAY, max(0, -((self.now() - (record.due or 0)) // SECOND)))
         return {"Id": record.id, "MessageBody": json.dumps(body), "DelaySeconds": delay}
 
-    def _retried(self, batch: "Batch", put: "Callable[[Batch], Batch]") -> int:
-        """Return how many of the batch could not be put, after the refused ones were tried again alone."""
+    def _all(self, items: "Batch", put: "Callable[[Batch], Batch]") -> int:
+        """Put all; return how many are left. What follows a refused one of the same request waits with it.
+
+        Where the service is away, the rest is not tried: the batch comes again, and there is more to do than to wait.
+        """
+        left = 0
+        behind: set[str] = set()
+        batches = _batches(items)
+        for batch in batches:
+            ready = [item for item in batch if item[0].id not in behind]
+            try:
+                refused = self._retried(ready, put) if ready else []
+            except _Away:
+                return left + len(batch) + sum(map(len, batches))
+            behind |= {record.id for record, _ in refused}
+            left += len(batch) - len(ready) + len(refused)
+        return left
+
+    def _retried(self, batch: "Batch", put: "Callable[[Batch], Batch]") -> "Batch":
+        """Return what of the batch could not be put, after the refused ones were tried again alone."""
         refused = put(batch)
         for attempt in range(1, TRIES):
             if not refused:
                 break
             self.sleep(0.2 * 2**attempt)
             refused = [item for one in refused for item in put([one])]
-        return len(refused)
+        return refused
 
     def _send(self, queue_url: str, batch: "Batch") -> "Batch":
         # Two writes of one request may stand in one batch, and ids must differ within it.
@@ -110,7 +128,7 @@ class Relay:
             answer = self.queues.send_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
         except _aws_failures() as error:
             logger.warning("the queue did not take a batch", extra={"cause": type(error).__name__})
-            return batch
+            raise _Away from error
         refused = []
         for failed in answer.get("Failed", ()):
             item = batch[int(failed["Id"])]
@@ -127,10 +145,12 @@ class Relay:
         except _aws_failures() as error:
             code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
             logger.warning("the bus did not take a batch", extra={"cause": code or type(error).__name__})
-            if code == "ValidationException" and len(batch) == 1:
-                self.give_away(batch[0][0].id, f"EventBridge: {code}")
-                return []
-            return batch
+            if code != "ValidationException":
+                raise _Away from error
+            if len(batch) > 1:
+                return batch  # one of them spoils it for all: alone, it shows which
+            self.give_away(batch[0][0].id, f"EventBridge: {code}")
+            return []
         refused = []
         for item, result in zip(batch, answer["Entries"], strict=True):
             code = result.get("ErrorCode")
@@ -150,11 +170,16 @@ def _reply(record: Record) -> dict[str, Any]:
 
 
 def _batches(items: Batch) -> Iterator[Batch]:
+    """Yield the items in calls of allowed size, with no announcement of a request beside another of the same.
+
+    The bus may take the second one alone. Pointers need no order: they bear versions.
+    """
     batch: Batch = []
     size = 0
     for item in items:
         weight = len((item[1].get("Detail") or item[1]["MessageBody"]).encode())
-        if batch and (len(batch) == MOST_ENTRIES or size + weight > MOST_BYTES):
+        twice = "Detail" in item[1] and any(record.id == item[0].id for record, _ in batch)
+        if batch and (twice or len(batch) == MOST_ENTRIES or size + weight > MOST_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(item)

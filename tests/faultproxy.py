@@ -14,6 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from aitems_local.cloud import ROOT_KEY
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -89,7 +95,7 @@ class FaultProxy:
                 operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
                 call = Call(operation, json.loads(body))
                 proxy.calls.append(call)
-                reply = proxy.fault(call, lambda document: proxy._forward(self, document))
+                reply = proxy.fault(call, lambda document: proxy._forward(self, body, document))
                 if reply is None:
                     self.close_connection = True
                     return
@@ -111,10 +117,12 @@ class FaultProxy:
 
         return Handler
 
-    def _forward(self, asked: BaseHTTPRequestHandler, document: dict[str, Any]) -> Reply:
-        body = json.dumps(document).encode()
+    def _forward(self, asked: BaseHTTPRequestHandler, body: bytes, document: dict[str, Any]) -> Reply:
         dropped = ("content-length", "connection", "expect")
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in dropped}
+        if document != json.loads(body):
+            body = json.dumps(document).encode()
+            headers = self._signed(asked, body)
         connection = HTTPConnection(self._upstream, timeout=30)
         try:
             connection.request(asked.command, asked.path, body, headers)
@@ -122,3 +130,11 @@ class FaultProxy:
             return Reply(answer.status, json.loads(answer.read() or b"{}"))
         finally:
             connection.close()
+
+    def _signed(self, asked: BaseHTTPRequestHandler, body: bytes) -> dict[str, str]:
+        """Return the headers of a call that was changed on its way, signed by an account's root user."""
+        scope = asked.headers["Authorization"].partition("Credential=")[2].partition(",")[0].split("/")
+        kept = {name: asked.headers[name] for name in ("Content-Type", "X-Amz-Target")}
+        request = AWSRequest(asked.command, f"http://{self._upstream}{asked.path}", kept, body)
+        SigV4Auth(Credentials(ROOT_KEY, ROOT_KEY), scope[3], scope[2]).add_auth(request)
+        return dict(request.headers)

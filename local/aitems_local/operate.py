@@ -117,7 +117,7 @@ def resolve_created(
     try:
         _write(ledger, record, settled)
     except ServiceClaimed as error:
-        raise Refusal(f"service {service_id} was just claimed by another request") from error
+        raise Refusal(f"service {service_id} is settled with another request") from error
     return settled
 
 

@@ -18,6 +18,8 @@ DOUBLE_SUBMIT = 10 * MINUTE
 LAPSE = 30 * MINUTE
 """For how long a reply is worth anything; Slack's address takes none later."""
 
+_LONGEST_SECTION, _LONGEST_FIELD = 3000, 2000
+"""Characters that Slack takes in a section's text, and in one of its fields."""
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "「": "」"}
 _LIKE_TYPES = {"realtime", "real-time", "online", "streaming", "stream", "실시간", "배치", "인터벌"}
 
@@ -182,7 +184,12 @@ class Voice:
 
     def problem(self, problem: Problem) -> str:
         """Return what is wrong with a request, and the usage."""
-        told = "\n".join(f"• {self._text(error.detail)}" for error in problem.errors) or self._text(problem.detail)
+        words = _WORDS[self.language]
+        labels = {"#/name": words["name"], "#/description": words["description"], "#/type": words["type-label"]}
+        errors = [
+            f"• {labels.get(error.pointer, error.pointer)}: {self._text(error.detail)}" for error in problem.errors
+        ]
+        told = "\n".join(errors) or self._text(problem.detail)
         return f"{told}\n{self._say('usage')}"
 
     def accepted(self, name: str, *, replies: bool) -> str:
@@ -265,10 +272,13 @@ def slack_message(record: Record, service: Mapping[str, Any]) -> dict[str, Any]:
     Source: https://docs.slack.dev/interactivity/handling-user-interaction (``response_url``).
     """
     voice = slack_voice()
-    text = voice.outcome(record)
+    text = voice.outcome(record)[:_LONGEST_SECTION]
     blocks: list[dict[str, Any]] = [{"type": "section", "text": {"type": "mrkdwn", "text": text}}]
     if record.state is State.CREATED:
-        fields = [{"type": "mrkdwn", "text": f"*{label}*\n{value}"} for label, value in voice.facts(record, service)]
+        fields = [
+            {"type": "mrkdwn", "text": f"*{label}*\n{value}"[:_LONGEST_FIELD]}
+            for label, value in voice.facts(record, service)
+        ]
         blocks.append({"type": "section", "fields": fields})
     elif record.state is State.REJECTED:
         blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": voice.usage()}]})

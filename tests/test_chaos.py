@@ -65,7 +65,7 @@ def test_a_storm_loses_and_doubles_nothing(runs: tuple[chaos.Run, chaos.Run]) ->
     """Requests through all doors, a fifth of them twice, a fifth in trouble, processes dying at random."""
     _, storm = runs
     assert storm.faults == []
-    assert set(chaos.DOORS) == {verdict.sent.door for verdict in storm.verdicts}
+    assert {(door,) for door in chaos.DOORS} == {verdict.sent.label for verdict in storm.verdicts}
     assert storm.kills > 0
 
 
@@ -124,7 +124,7 @@ RECORD = replace(
     Record("r", 2, State.CREATED, "standard", "hook:c", "k", "c", None, {"name": "shop"}, "", 0, DAY),
     service_id="s1",
 )
-SENT = Sent("r", "shop", "webhook", "k")
+SENT = Sent("r", "shop")
 
 
 def _world(record: Record | None, services: list[str], events: list[Announced]) -> Stack:

@@ -4,16 +4,18 @@ Times are short (`chaos.PARAMETERS`); `make chaos` shows recovery at the setting
 """
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
 from aitems_local import chaos, senders
-from aitems_local.audit import Sent, audit, settled, status
+from aitems_local.audit import Sent, Verdict, audit, settled, status
 from aitems_local.cloud import StackError
 from aitems_local.faults import Fault
 from aitems_local.intercept import Interceptor, Kill
@@ -32,85 +34,106 @@ class Place:
 
     stack: Stack
     interceptor: Interceptor
-    pool: ThreadPoolExecutor
 
-    def send(self, name: str, *, key: str | None = None, timeout: float = 35, prefer: str | None = None) -> Answer:
-        """Send a webhook, once; its key is the name's unless another is given."""
-        asked = senders.service(name)
-        return senders.webhook(self.stack.document, asked, key=key or name, prefer=prefer).send(timeout)
+    def send(self, name: str, *, timeout: float = 35, prefer: str | None = None) -> Answer:
+        """Send a webhook, once; its key is the name's."""
+        return senders.webhook(self.stack.document, senders.service(name), key=name, prefer=prefer).send(timeout)
 
-    def kill(self, name: str, kill: Kill) -> str:
-        """Have the process of a webhook killed, and return the request's id."""
-        request_id = chaos.WEBHOOK.request_id(self.stack, name)
-        self.interceptor.plan(request_id, name, [kill])
-        return request_id
+    def request_id(self, name: str) -> str:
+        """Return the id of the request for a name."""
+        return chaos.WEBHOOK.letter(self.stack, name, name).request_id
 
-    def served_once(self, name: str, *, timeout: float = PATIENCE) -> None:
+    def kill(self, name: str, kill: Kill) -> None:
+        """Have the process of a webhook killed."""
+        self.interceptor.plan(self.request_id(name), name, [kill])
+
+    def verdict(self, name: str) -> Verdict:
+        """Wait for the announcement, and judge whether it is true."""
+        request_id = self.request_id(name)
+        self.stack.event(timeout=PATIENCE, request_id=request_id, final=True)
+        (verdict,) = audit(self.stack, [Sent(request_id, name)], {request_id: []})
+        return verdict
+
+    def served_once(self, name: str) -> None:
         """Wait for the announcement, and check that it is true and that there is one service."""
-        request_id = chaos.WEBHOOK.request_id(self.stack, name)
-        self.stack.event(timeout=timeout, request_id=request_id, final=True)
-        (verdict,) = audit(self.stack, [Sent(request_id, name, "webhook", name)], {request_id: []})
+        verdict = self.verdict(name)
         assert verdict.faults == []
         assert (verdict.state, verdict.services) == ("created", 1)
+
+
+Story = Callable[[], object]
+"""Something that takes long, mostly waiting: all of them happen at once, and each test is told one's end."""
 
 
 @pytest.fixture(scope="module")
 def place(stack: Stack) -> Iterator[Place]:
     """Return a bridge with short times; its names are each test's own."""
-    with chaos.bridge(stack, "recovery", batch=10) as (bridge, interceptor), ThreadPoolExecutor(12) as pool:
-        yield Place(bridge, interceptor, pool)
+    with chaos.bridge(stack, "recovery", batch=10) as (bridge, interceptor):
+        yield Place(bridge, interceptor)
+
+
+@pytest.fixture(scope="module")
+def stories(stack: Stack, place: Place) -> Iterator[dict[str, "Future[Any]"]]:
+    """Begin everything that takes long."""
+    told: dict[str, Story] = {"outage": lambda: sit_out(stack)}
+    for what, kills in chaos.RECOVERIES.items():
+        told[what] = partial(recover, place, what, kills)
+    for kill in CRASHES:
+        told[str(kill)] = partial(crash, place, kill)
+    with ThreadPoolExecutor(len(told)) as pool:
+        yield {what: pool.submit(story) for what, story in told.items()}
 
 
 # --- recovery without help ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def recoveries(place: Place) -> dict[str, chaos.Recovery]:
-    """Return what became of requests whose process was killed, all at once."""
-
-    def recover(what: str) -> chaos.Recovery:
-        name = f"recovered-{what.replace(' ', '-')}"
-        return chaos.recover(place.stack, place.interceptor, name, chaos.RECOVERIES[what], PATIENCE)
-
-    return dict(zip(chaos.RECOVERIES, place.pool.map(recover, chaos.RECOVERIES), strict=True))
+def recover(place: Place, what: str, kills: Sequence[Kill]) -> chaos.Recovery:
+    """Kill a call and wait."""
+    return chaos.recover(place.stack, place.interceptor, f"rec-{what.replace(' ', '-')}", kills, PATIENCE)
 
 
 @pytest.mark.parametrize("what", chaos.RECOVERIES)
 def test_a_killed_call_is_settled_announced_and_shown_without_help(
-    recoveries: dict[str, chaos.Recovery], what: str
+    stories: dict[str, "Future[chaos.Recovery]"], what: str
 ) -> None:
     """Its sender hears nothing and does nothing; the service is found, or made, and the status address tells."""
-    recovery = recoveries[what]
+    recovery = stories[what].result()
     assert recovery.services == 1
     assert recovery.shown["state"] == "created"
     assert recovery.shown["adopted"] == (what == "made")
     assert recovery.seconds < RECOVERED_WITHIN
 
 
-def test_an_outage_of_aitems_is_sat_out(stack: Stack) -> None:
-    """It hangs, then is gone, then answers 503: two hundred queued requests all settle afterwards, untouched."""
+def sit_out(stack: Stack) -> tuple[list[Verdict], int]:
+    """AiTEMS hangs, then is gone, then answers 503, while requests are queued: return what became of them."""
     with stack.deploy("outage", parameters=chaos.PARAMETERS) as bridge:
         aitems = bridge.aitems
         aitems.add_faults(Fault("hang_before", seconds=2, times=None))
-        sent = []
-        for number in range(QUEUED):
-            name = f"o{number:04d}"
-            chaos.BUS.send(bridge, name, name)
-            sent.append(Sent(chaos.BUS.request_id(bridge, name), name, "bus", name))
-        assert aitems.wait_until(lambda: len(aitems.calls) >= 10, 30)
+        letters = {
+            name: chaos.BUS.letter(bridge, name, name) for name in (f"o{number:04d}" for number in range(QUEUED))
+        }
+        sent = [Sent(letter.request_id, name) for name, letter in letters.items()]
+        for letter in letters.values():
+            letter.send()
+        assert aitems.wait_until(lambda: len(aitems.calls) >= 10, PATIENCE)
         aitems.stop()
         aitems.clear_faults()
-        time.sleep(5)
+        time.sleep(3)
         aitems.add_faults(Fault("error_before", status=503, times=None))
-        aitems.start()
         seen = len(aitems.calls)
-        assert aitems.wait_until(lambda: len(aitems.calls) >= seen + 20, 60)
+        aitems.start()
+        assert aitems.wait_until(lambda: len(aitems.calls) >= seen + 20, PATIENCE)
         aitems.clear_faults()
-        assert settled(bridge, sent, PATIENCE)
-        verdicts = audit(bridge, sent, {each.request_id: [] for each in sent})
-        assert [fault for verdict in verdicts for fault in verdict.faults] == []
-        assert {"created"} == {verdict.state for verdict in verdicts}
-        assert bridge.queued("DeadLetterQueueUrl") == 0
+        settled(bridge, sent, PATIENCE)
+        return audit(bridge, sent, {each.request_id: [] for each in sent}), bridge.queued("DeadLetterQueueUrl")
+
+
+def test_an_outage_of_aitems_is_sat_out(stories: dict[str, "Future[tuple[list[Verdict], int]]"]) -> None:
+    """It hangs, then is gone, then answers 503: two hundred queued requests all settle afterwards, untouched."""
+    verdicts, dead_letters = stories["outage"].result()
+    assert [fault for verdict in verdicts for fault in verdict.faults] == []
+    assert [verdict.state for verdict in verdicts] == ["created"] * QUEUED
+    assert dead_letters == 0
 
 
 # --- what every receiver of webhooks should stand -----------------------------------------------------------------
@@ -128,7 +151,8 @@ def test_the_same_delivery_twice_is_served_once(place: Place, name: str) -> None
 def test_the_same_delivery_at_the_same_time_is_served_once(place: Place, name: str) -> None:
     """Whoever comes second finds the first at work: nobody is refused, one service is made."""
     place.stack.aitems.add_faults(Fault("slow_answer", name=name, seconds=1))
-    answers = list(place.pool.map(lambda _: place.send(name), range(8)))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: place.send(name), range(8)))
     assert {answer.status for answer in answers} <= {201, 202}
     assert len({answer.request_id for answer in answers}) == 1
     assert len(place.stack.aitems.posts_named(name)) == 1
@@ -137,24 +161,34 @@ def test_the_same_delivery_at_the_same_time_is_served_once(place: Place, name: s
 
 def test_a_crash_before_anything_is_recorded_leaves_nothing(place: Place, name: str) -> None:
     """The sender hears of it (5xx), sends again under the same key, and is served as if for the first time."""
-    request_id = place.kill(name, Kill("before", "record"))
+    place.kill(name, Kill("before", "record"))
     assert place.send(name).status >= 500
-    assert place.stack.ledger.get(request_id) is None
+    assert place.stack.ledger.get(place.request_id(name)) is None
     again = place.send(name)
     assert (again.status, again.replayed) == (201, False)
     place.served_once(name)
 
 
-@pytest.mark.parametrize("kill", [Kill("after", "record"), Kill("after", "post")], ids=str)
-def test_a_crash_around_the_effect_is_no_second_effect(place: Place, name: str, kill: Kill) -> None:
-    """Killed between recording and POST, or between POST and settling: sent again, it is under way, and made once."""
+CRASHES = [Kill("after", "record"), Kill("after", "post")]
+
+
+def crash(place: Place, kill: Kill) -> tuple[Answer, Answer, Verdict, Answer]:
+    """Send, be killed, send again, wait for the outcome and send once more; return all that was heard."""
+    name = f"crash-{kill.point}"
     place.kill(name, kill)
-    assert place.send(name).status >= 500
-    again = place.send(name)
+    return place.send(name), place.send(name), place.verdict(name), place.send(name)
+
+
+@pytest.mark.parametrize("kill", CRASHES, ids=str)
+def test_a_crash_around_the_effect_is_no_second_effect(
+    stories: dict[str, "Future[tuple[Answer, Answer, Verdict, Answer]]"], kill: Kill
+) -> None:
+    """Killed between recording and POST, or between POST and settling: sent again, it is under way, and made once."""
+    first, again, verdict, resumed = stories[str(kill)].result()
+    assert first.status >= 500
     assert again.status == 202
     assert again.body["state"] in ("creating", "unknown")
-    place.served_once(name)
-    resumed = place.send(name)
+    assert (verdict.faults, verdict.state, verdict.services) == ([], "created", 1)
     assert (resumed.status, resumed.replayed) == (201, True)
 
 
@@ -201,7 +235,7 @@ def test_a_bad_signature_has_no_effect(
     signed = senders.webhook(place.stack.document, senders.service(name), key=name)
     refused = spoil(signed).send()
     assert refused.status == 401
-    assert place.stack.ledger.get(chaos.WEBHOOK.request_id(place.stack, name)) is None
+    assert place.stack.ledger.get(place.request_id(name)) is None
     assert place.stack.aitems.posts_named(name) == ()
     assert signed.send().status == 201
 
@@ -210,10 +244,10 @@ def test_a_bad_signature_has_no_effect(
 def test_a_stale_signature_has_no_effect(place: Place, name: str, age: timedelta) -> None:
     """A signature is good for five minutes, either way; a sender that retries signs anew."""
     signed = senders.webhook(place.stack.document, senders.service(name), key=name)
-    (entry,) = place.stack.callers.values()
-    stale = _signed_anew(signed, secret=entry["secrets"][0], at=datetime.now(UTC) - age)
+    secret = place.stack.callers[signed.caller]["secrets"][0]
+    stale = _signed_anew(signed, secret=secret, at=datetime.now(UTC) - age)
     assert stale.send().status == 401
-    assert place.stack.ledger.get(chaos.WEBHOOK.request_id(place.stack, name)) is None
+    assert place.stack.ledger.get(place.request_id(name)) is None
     assert signed.send().status == 201
 
 

@@ -7,7 +7,7 @@ stands in the ledger and by the events that arrived.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -38,8 +38,6 @@ class Sent:
 
     request_id: str
     name: str
-    door: str
-    key: str
     label: tuple[str, ...] = ()
     """What was done to it, for the table."""
     rival: bool = False
@@ -55,38 +53,65 @@ class Heard:
     service_id: str | None = None
 
 
-class Door(Protocol):
-    """A way in. Another one is another class with these two."""
+class Letter(Protocol):
+    """A request that can be sent, any number of times, also at once: always the same one."""
 
-    def request_id(self, stack: Stack, key: str) -> str:
-        """Return the id that a request of this key has."""
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
 
-    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
+    def send(self) -> Heard | None:
         """Send until it is accepted, as a sender of that kind would; None: it never was."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookDoor:
-    """A signed webhook; without a 2xx it is sent again under the same key, as Standard Webhooks has it."""
+class Door(Protocol):
+    """A way in. Another one is another class with this."""
 
+    def letter(self, stack: Stack, name: str, key: str) -> Letter:
+        """Return a request for a service of that name under a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookDoor:
+    """A signed call of a caller of some scheme; without a 2xx it is sent again under the same key."""
+
+    scheme: str = "standard"
     prefer: str | None = None
 
-    def request_id(self, stack: Stack, key: str) -> str:
-        """Return the id that a request of this key has."""
-        return _request_id(f"hook:{next(iter(stack.callers))}", key)
+    def letter(self, stack: Stack, name: str, key: str) -> "HookLetter":
+        """Return a request for a service of that name. NAVER WORKS makes its own key of who said what, and when."""
+        signed = self.signed(stack, name, None if self.scheme == "works" else key)
+        return HookLetter(signed, lambda: signed if self.scheme == "works" else self.signed(stack, name, key))
 
-    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
+    def signed(self, stack: Stack, name: str, key: str | None) -> senders.SignedWebhook:
+        """Return the call, signed now."""
+        return senders.delivery(stack.document, self.scheme, senders.service(name), key=key, prefer=self.prefer)
+
+
+@dataclass(frozen=True, slots=True)
+class HookLetter:
+    """A request for the HTTP API. ``sign`` signs it anew, for a signature is good for some minutes only."""
+
+    signed: senders.SignedWebhook
+    sign: Callable[[], senders.SignedWebhook]
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return self.signed.request_id
+
+    def send(self) -> Heard | None:
         """Send until it is answered with 2xx, or refused for good."""
         for attempt in range(_SENDER_TRIES):
             if attempt:
                 time.sleep(_SENDER_PAUSE)
             try:
-                answer = senders.webhook(stack.document, senders.service(name), key=key, prefer=self.prefer).send()
+                answer = self.sign().send()
             except StackError:
                 continue
             if answer.status == HTTPStatus.CREATED:
                 return Heard("created", answer.body.get("serviceId"))
-            if answer.status == HTTPStatus.ACCEPTED:
+            if answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 return Heard()
             if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.request_id:
                 return Heard("rejected")
@@ -97,17 +122,29 @@ class WebhookDoor:
 class BusDoor:
     """An event on the bus: what the bus took is accepted."""
 
-    def request_id(self, stack: Stack, key: str) -> str:  # noqa: ARG002  # the bus is the same for all
-        """Return the id that a request of this key has."""
-        return _request_id(f"bus:{ACCOUNT}:{senders.PRODUCER}", key)
+    def letter(self, stack: Stack, name: str, key: str) -> "BusLetter":
+        """Return an event that asks for a service of that name."""
+        return BusLetter(senders.bus_event(stack.document, senders.service(name), key=key))
 
-    def send(self, stack: Stack, name: str, key: str) -> Heard | None:
+
+@dataclass(frozen=True, slots=True)
+class BusLetter:
+    """An event for the bus."""
+
+    event: senders.BusEvent
+
+    @property
+    def request_id(self) -> str:
+        """The request's id."""
+        return Order("", f"bus:{ACCOUNT}:{self.event.source}", self.event.key, "", None, "").request_id
+
+    def send(self) -> Heard | None:
         """Put it until the bus takes it."""
         for attempt in range(_SENDER_TRIES):
             if attempt:
                 time.sleep(_SENDER_PAUSE)
             try:
-                senders.bus_event(stack.document, senders.service(name), key=key).send()
+                self.event.send()
             except (StackError, BotoCoreError, ClientError):
                 continue
             return Heard()
@@ -116,7 +153,7 @@ class BusDoor:
 
 def status(stack: Stack, request_id: str) -> tuple[int, dict[str, Any]]:
     """Ask the caller's status address for a request: signed, with the request's id as the message's."""
-    caller, entry = next(iter(stack.callers.items()))
+    caller, entry = next(each for each in stack.callers.items() if each[1]["scheme"] == "standard")
     now = datetime.now(UTC)
     signed = Webhook(entry["secrets"][0]).sign(request_id, now, "")
     headers = {
@@ -132,10 +169,6 @@ def status(stack: Stack, request_id: str) -> tuple[int, dict[str, Any]]:
         return answer.status, json.loads(answer.read())
     finally:
         connection.close()
-
-
-def _request_id(scope: str, key: str) -> str:
-    return Order("", scope, key, "", None, "").request_id
 
 
 @dataclass

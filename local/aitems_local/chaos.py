@@ -23,8 +23,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from aitems_local import senders
-from aitems_local.audit import BusDoor, Door, Heard, Sent, Verdict, WebhookDoor, audit, drained, settled, status
+from aitems_local.audit import BusDoor, Door, Heard, HookDoor, Letter, Sent, Verdict, audit, drained, settled, status
 from aitems_local.cloud import StackError
 from aitems_local.document import ROOT
 from aitems_local.faults import Fault
@@ -50,7 +49,7 @@ LONGEST_WORK = 4.0
 LIST_DELAY = 3.0
 AT_ONCE = 12
 
-WEBHOOK, LATER, BUS = WebhookDoor(), WebhookDoor("respond-async"), BusDoor()
+WEBHOOK, LATER, BUS = HookDoor(), HookDoor(prefer="respond-async"), BusDoor()
 
 
 # --- the fault modes ----------------------------------------------------------------------------------------------
@@ -269,8 +268,9 @@ def run_matrix(stack: Stack, interceptor: Interceptor, cases: Sequence[Case], *,
 def _round(stack: Stack, interceptor: Interceptor, cases: Sequence[Case], *, timeout: float, prefix: str) -> Run:
     begun = time.monotonic()
     before = len(interceptor.killed)
-    sent = [_prepare(stack, interceptor, case, f"{prefix}{number:04d}") for number, case in enumerate(cases)]
-    heard = _send_all(stack, [(each, case.place.door) for each, case in zip(sent, cases, strict=True)])
+    sends = [_prepare(stack, interceptor, case, f"{prefix}{number:04d}") for number, case in enumerate(cases)]
+    heard = _send_all(letter for _, letter in sends)
+    sent = [each for each, _ in sends]
     settled(stack, sent, timeout)
     verdicts = audit(stack, sent, heard)
     return Run(verdicts, heard, time.monotonic() - begun, len(interceptor.killed) - before)
@@ -284,22 +284,21 @@ def _label(verdict: Verdict) -> str:
     return f"{' · '.join(verdict.sent.label)} ({verdict.sent.name})"
 
 
-def _prepare(stack: Stack, interceptor: Interceptor, case: Case, name: str) -> Sent:
-    key = f"key-{name}"
-    request_id = case.place.door.request_id(stack, key)
-    interceptor.plan(request_id, name, case.place.kills)
+def _prepare(stack: Stack, interceptor: Interceptor, case: Case, name: str) -> tuple[Sent, Letter]:
+    letter = case.place.door.letter(stack, name, f"key-{name}")
+    interceptor.plan(letter.request_id, name, case.place.kills)
     fault = FAULTS[case.fault]
     stack.aitems.add_faults(*(make(name) for make in (*case.place.first, *([fault] if fault else []))))
-    return Sent(request_id, name, case.place.path, key, (case.place.path, case.place.point, case.fault))
+    return Sent(letter.request_id, name, (case.place.path, case.place.point, case.fault)), letter
 
 
-def _send_all(stack: Stack, sends: Iterable[tuple[Sent, Door]]) -> dict[str, list[Heard | None]]:
+def _send_all(letters: Iterable[Letter]) -> dict[str, list[Heard | None]]:
     """Send everything, some at once, and return what the senders of each request were told."""
     heard: dict[str, list[Heard | None]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        futures = [(each, pool.submit(door.send, stack, each.name, each.key)) for each, door in sends]
-        for each, future in futures:
-            heard.setdefault(each.request_id, []).append(future.result())
+        futures = [(letter.request_id, pool.submit(letter.send)) for letter in letters]
+        for request_id, future in futures:
+            heard.setdefault(request_id, []).append(future.result())
     return heard
 
 
@@ -318,7 +317,15 @@ class Knock:
     again: bool = False
 
 
-DOORS: dict[str, Door] = {"webhook": WEBHOOK, "webhook, later": LATER, "bus": BUS}
+DOORS: dict[str, Door] = {
+    "webhook": WEBHOOK,
+    "webhook, later": LATER,
+    "bus": BUS,
+    "GitHub": HookDoor("github"),
+    "HMAC": HookDoor("hmac"),
+    "Slack": HookDoor("slack"),
+    "NAVER WORKS": HookDoor("works"),
+}
 """Every way in; a new one is to be added here."""
 
 STORM_FAULTS: dict[str, Callable[[str], Fault]] = {
@@ -386,20 +393,21 @@ def run_storm(stack: Stack, interceptor: Interceptor, knocks: Sequence[Knock], *
     begun = time.monotonic()
     before = len(interceptor.killed)
     names = Counter(knock.name for knock in knocks if not knock.again)
-    sends: list[tuple[Sent, Door]] = []
+    letters: dict[str, Letter] = {}
+    sent: list[Sent] = []
     for knock in knocks:
-        door = DOORS[knock.door]
-        request_id = door.request_id(stack, knock.key)
-        if not knock.again:
-            stack.aitems.add_faults(*(STORM_FAULTS[fault](knock.name) for fault in knock.faults))
-            if names[knock.name] == 1:  # of rivals nobody could tell whose POST it is
-                interceptor.plan(request_id, knock.name, knock.kills)
-        sends.append((Sent(request_id, knock.name, knock.door, knock.key, (knock.door,), names[knock.name] > 1), door))
+        if knock.again:
+            continue
+        letter = letters[knock.key] = DOORS[knock.door].letter(stack, knock.name, knock.key)
+        stack.aitems.add_faults(*(STORM_FAULTS[fault](knock.name) for fault in knock.faults))
+        rival = names[knock.name] > 1
+        sent.append(Sent(letter.request_id, knock.name, (knock.door,), rival))
+        if not rival:  # of rivals nobody could tell whose POST it is
+            interceptor.plan(letter.request_id, knock.name, knock.kills)
     interceptor.weather = _weather(seed)
     with _reaper(stack, seed) as reaped:
-        heard = _send_all(stack, sends)
+        heard = _send_all(letters[knock.key] for knock in knocks)
     interceptor.weather = lambda _: None
-    sent = [each for each, _ in sends]
     settled(stack, sent, timeout)
     verdicts = audit(stack, sent, heard)
     return Run(verdicts, heard, time.monotonic() - begun, len(interceptor.killed) - before + len(reaped))
@@ -461,11 +469,11 @@ class Recovery:
 
 def recover(stack: Stack, interceptor: Interceptor, name: str, kills: Sequence[Kill], timeout: float) -> Recovery:
     """Send a webhook once, kill its process where it says, and wait for the announcement."""
-    key = f"key-{name}"
-    request_id = WEBHOOK.request_id(stack, key)
+    signed = WEBHOOK.signed(stack, name, f"key-{name}")
+    request_id = signed.request_id
     interceptor.plan(request_id, name, kills)
     begun = time.time()
-    answer = senders.webhook(stack.document, senders.service(name), key=key).send()
+    answer = signed.send()
     if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR or interceptor.left(request_id):
         raise StackError(f"the process was not killed: {answer.status} {answer.body}")
     event = stack.event(timeout=timeout, request_id=request_id, final=True)

@@ -34,7 +34,14 @@ TRIES = 3
 UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
 """What comes of a record that another version wrote, or nobody of ours; repeating the batch would not help."""
 
-_PASSING = {"InternalFailure", "InternalException", "ThrottlingException", "ServiceUnavailable", "RequestLimitExceeded"}
+_FOR_GOOD = {
+    "InvalidArgument", "MalformedDetail", "NotAuthorizedForDetailTypeException", "NotAuthorizedForSourceException",
+    "RedactionFailure",
+}  # fmt: skip
+"""What EventBridge refuses of an entry itself. Whatever else it says, a missing permission too, may be mended.
+
+Source: https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEventsResultEntry.html
+"""
 
 logger = Logger()
 
@@ -154,10 +161,10 @@ class Relay:
         refused = []
         for item, result in zip(batch, answer["Entries"], strict=True):
             code = result.get("ErrorCode")
-            if code in _PASSING:
-                refused.append(item)
-            elif code:
+            if code in _FOR_GOOD:
                 self.give_away(item[0].id, f"EventBridge: {code}")
+            elif code:
+                refused.append(item)
         return refused
 
 

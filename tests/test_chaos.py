@@ -61,6 +61,25 @@ def test_every_place_of_the_matrix_is_reached(runs: tuple[chaos.Run, chaos.Run])
     assert matrix.kills >= len(chaos.places())
 
 
+@pytest.mark.parametrize(
+    ("point", "posts", "adopted"),
+    [
+        ("before the POST", {1, 2}, False),  # the second one where the first is throttled
+        ("POST sent, made later", {1}, True),
+        ("POST sent, never made", {2, 3}, False),
+    ],
+)
+def test_a_place_is_where_it_says(
+    runs: tuple[chaos.Run, chaos.Run], point: str, posts: set[int], adopted: bool
+) -> None:
+    """What reached AiTEMS shows when the process died: the matrix would prove nothing if it were always too late."""
+    matrix, _ = runs
+    there = [verdict for verdict in matrix.verdicts if verdict.sent.label[1] == point]
+    assert len(there) == 3
+    assert {verdict.posts for verdict in there} <= posts
+    assert {verdict.adopted for verdict in there} == {adopted}
+
+
 def test_a_storm_loses_and_doubles_nothing(runs: tuple[chaos.Run, chaos.Run]) -> None:
     """Requests through all doors, a fifth of them twice, a fifth in trouble, processes dying at random."""
     _, storm = runs
@@ -129,7 +148,7 @@ SENT = Sent("r", "shop")
 
 def _world(record: Record | None, services: list[str], events: list[Announced]) -> Stack:
     made = [SimpleNamespace(service_id=service, made_as="shop", call=1) for service in services]
-    aitems = SimpleNamespace(services=made, overlapping_posts=tuple)
+    aitems = SimpleNamespace(services=made, calls=(), overlapping_posts=tuple)
     ledger = SimpleNamespace(scan=lambda: [record] if record else [])
     return cast("Stack", SimpleNamespace(ledger=ledger, aitems=aitems, events=lambda: events))
 

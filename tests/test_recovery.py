@@ -19,8 +19,9 @@ from aitems_local.audit import Sent, Verdict, audit, settled, status
 from aitems_local.cloud import StackError
 from aitems_local.faults import Fault
 from aitems_local.intercept import Interceptor, Kill
+from aitems_local.journal import Announced
 from aitems_local.senders import Answer
-from aitems_local.stack import Stack, standard_secret
+from aitems_local.stack import Stack, Template, standard_secret
 
 PATIENCE = 120
 RECOVERED_WITHIN = 45
@@ -75,7 +76,7 @@ def place(stack: Stack) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def stories(stack: Stack, place: Place) -> Iterator[dict[str, "Future[Any]"]]:
     """Begin everything that takes long."""
-    told: dict[str, Story] = {"outage": lambda: sit_out(stack)}
+    told: dict[str, Story] = {"outage": lambda: sit_out(stack), "giving up": lambda: give_up(stack)}
     for what, kills in chaos.RECOVERIES.items():
         told[what] = partial(recover, place, what, kills)
     for kill in CRASHES:
@@ -134,6 +135,42 @@ def test_an_outage_of_aitems_is_sat_out(stories: dict[str, "Future[tuple[list[Ve
     assert [fault for verdict in verdicts for fault in verdict.faults] == []
     assert [verdict.state for verdict in verdicts] == ["created"] * QUEUED
     assert dead_letters == 0
+
+
+def give_up(stack: Stack) -> list[tuple[Announced, Verdict]]:
+    """Refuse longer than the bridge tries, then no more, and send again under the same key: return what was heard."""
+
+    def change(template: Template) -> None:
+        for function in ("WebhookFunction", "WorkerFunction"):
+            environment = template["Resources"][function]["Properties"]["Environment"]["Variables"]
+            environment["GIVE_UP_AFTER_MINUTES"] = "0.1"
+
+    with stack.deploy("gives-up", parameters=chaos.PARAMETERS, change=change) as bridge:
+        letters = {name: chaos.LATER.letter(bridge, name, name) for name in GIVEN_UP}
+        for (name, code), letter in zip(GIVEN_UP.items(), letters.values(), strict=True):
+            bridge.aitems.add_faults(Fault("error_before", name=name, status=code, times=None))
+            letter.send()
+        failed = [bridge.event(timeout=PATIENCE, request_id=letter.request_id) for letter in letters.values()]
+        bridge.aitems.clear_faults()
+        for letter in letters.values():
+            letter.send()
+        sent = [Sent(letter.request_id, name) for name, letter in letters.items()]
+        settled(bridge, sent, PATIENCE)
+        return list(zip(failed, audit(bridge, sent, {each.request_id: [] for each in sent}), strict=True))
+
+
+GIVEN_UP = {"throttled": 429, "in-doubt": 500}
+
+
+def test_what_the_world_keeps_refusing_is_announced_as_failed_and_can_be_revived(
+    stories: dict[str, "Future[list[tuple[Announced, Verdict]]]"],
+) -> None:
+    """Giving up is announced, is not final, and the same key sent again leads to the one outcome there is."""
+    for failed, verdict in stories["giving up"].result():
+        assert failed.kind == "AiTEMS Service Creation Failed"
+        assert failed.metadata["final"] is False
+        assert verdict.failed_events >= 1
+        assert (verdict.faults, verdict.state, verdict.services) == ([], "created", 1)
 
 
 # --- what every receiver of webhooks should stand -----------------------------------------------------------------

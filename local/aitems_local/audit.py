@@ -183,6 +183,10 @@ class Verdict:
     failed_events: int
     duplicates: int
     lost: int
+    posts: int = 0
+    """That AiTEMS saw under its name."""
+    adopted: bool = False
+    """Whether the service was found by looking."""
     faults: list[str] = field(default_factory=list)
 
 
@@ -227,12 +231,14 @@ def audit(stack: Stack, sent: Sequence[Sent], heard: Mapping[str, Sequence[Heard
     for record in records.values():
         if record.state is State.CREATED and record.service_id is not None:
             owners.setdefault(record.service_id, []).append(record.id)
+    posts = Counter(call.name for call in stack.aitems.calls if call.operation == "create")
     overlapping = {call.name for pair in stack.aitems.overlapping_posts() for call in pair}
     verdicts = []
     for each in wanted.values():
         found, named = records.get(each.request_id), made.get(each.name, [])
         ours = [service for service in named if owners.get(service, [each.request_id]) == [each.request_id]]
         verdict = _judged(each, found, ours, events.get(each.request_id, []))
+        verdict.posts, verdict.adopted = posts[each.name], bool(found and found.adopted)
         if len(named) > claims[each.name]:
             verdict.duplicates = len(named) - claims[each.name]
             verdict.faults.append(f"AiTEMS has {len(named)} services of the name, {claims[each.name]} accounted for")

@@ -430,11 +430,11 @@ def _reaper(stack: Stack, seed: int) -> Iterator[list[int]]:
     """Kill a function process every second or so, whatever it does."""
     chance = random.Random(seed + 2)  # noqa: S311  # as above
     over, killed = threading.Event(), list[int]()
+    functions = sorted(logical for logical in stack.resources if logical.endswith("Function"))
 
     def reap() -> None:
         while not over.wait(chance.uniform(0.5, 1.5)):
-            function = chance.choice(("WebhookFunction", "WorkerFunction", "RelayFunction"))
-            if processes := sorted(stack.processes(function)):
+            if processes := sorted(stack.processes(chance.choice(functions))):
                 pid = chance.choice(processes)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from slack_sdk.models.blocks import Block
 
 from aitems_bridge import chat
@@ -14,6 +15,7 @@ from aitems_bridge.errors import Problem, Refused
 from aitems_bridge.models import CreateService
 from aitems_bridge.record import SECOND, State
 from contract import RECORDS, UNKNOWN
+from world import ROOT
 
 CREATED, _ = RECORDS["created"]
 REJECTED, _ = RECORDS["rejected by AiTEMS"]
@@ -343,3 +345,14 @@ def test_states_are_all_told() -> None:
     assert {record.state for record in (CREATED, REJECTED, FAILED, UNKNOWN)} | {State.RECEIVED, State.CREATING} == set(
         State
     )
+
+
+def test_the_slack_apps_manifest() -> None:
+    """``docs/slack-app-manifest.yaml`` names the command as the usage does, and asks for no more than it needs."""
+    manifest = yaml_parse((ROOT / "docs" / "slack-app-manifest.yaml").read_text("utf-8"))
+    (command,) = manifest["features"]["slash_commands"]
+    assert command["command"] == SLACK.command
+    assert command["url"].endswith("/hooks/slack")
+    for hint in command["usage_hint"].split(" | "):
+        assert f"{SLACK.command} {hint}`" in SLACK.usage()
+    assert manifest["oauth_config"]["scopes"] == {"bot": ["commands"]}

@@ -7,24 +7,20 @@ what fails after it may have taken effect. Nothing underneath sends again: no re
 environment, no connection kept from an earlier exchange (over a Lambda freeze it would be dead more often than not).
 """
 
-import functools
 import io
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import certifi
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from typing import TYPE_CHECKING
 
 from aitems_bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from requests import Response
 
 MOST_BYTES = 1_000_000
 """A longer answer is not read to its end; nothing documented comes near it."""
@@ -68,33 +64,22 @@ def exchange(
     """
     guard = _Guard(permit)
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            session.headers.clear()
-            adapter = _Adapter(guard, context or default_context())
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            response = session.request(
-                method,
-                url,
-                data=body,
-                headers=dict(headers),
-                timeout=(connect_timeout, None),
-                allow_redirects=False,
-                stream=True,
-            )
+        from requests import Request  # noqa: PLC0415  # on first use: see the adapter
+
+        from aitems_bridge.adapter import Adapter, default_context  # noqa: PLC0415  # as above
+
+        if context is None and url.startswith("https:"):
+            context = default_context()
+        with closing(Adapter(guard.admit, context)) as adapter:
+            # No session: it is what follows redirects, keeps cookies and reads the environment.
+            request = Request(method, url, headers=dict(headers), data=body).prepare()
+            response = adapter.send(request, stream=True, timeout=(connect_timeout, None))
             content = _read(response)
             return Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, content)
     except Exception as error:  # whatever it is: only whether a byte left decides
         if guard.begun:
             raise Lost(_cause(error)) from error
         raise NotSent(_cause(error)) from error
-
-
-@functools.cache
-def default_context() -> ssl.SSLContext:
-    """Return the TLS settings of every exchange, made once: reading the authorities costs more than a handshake."""
-    return ssl.create_default_context(cafile=certifi.where())
 
 
 class _TooLate(Exception):
@@ -113,44 +98,6 @@ class _Guard:
         bounded = _Bounded(sock, self._permit())
         self.begun = True
         return bounded
-
-
-class _Http(HTTPConnection):
-    """A connection that asks its guard before the first byte."""
-
-    def __init__(self, *args: Any, guard: _Guard, **kwargs: Any) -> None:  # noqa: ANN401  # urllib3's own arguments
-        self._guard = guard
-        super().__init__(*args, **kwargs)
-
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # http.client's own arguments
-        if self.sock is None:
-            self.connect()
-        self.sock = self._guard.admit(self.sock)
-        super().putrequest(*args, **kwargs)
-
-
-class _Https(_Http, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Adapter(HTTPAdapter):
-    """Gives ``requests`` our connections and our TLS settings; everything else is its own."""
-
-    def __init__(self, guard: _Guard, context: ssl.SSLContext) -> None:
-        self._guard = guard
-        self._context = context
-        super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # requests' own arguments
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-
-    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as above
-        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        pool.ConnectionCls = functools.partial(_Https if pool.scheme == "https" else _Http, guard=self._guard)
-        return pool
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:  # noqa: ANN401  # as above
-        """Leave it to the context, which already demands a certificate and knows the authorities."""
 
 
 class _Bounded(io.RawIOBase):
@@ -192,7 +139,7 @@ class _Bounded(io.RawIOBase):
         return self._sock
 
 
-def _read(response: requests.Response) -> bytes:
+def _read(response: "Response") -> bytes:
     content: bytes = response.raw.read(MOST_BYTES + 1, decode_content=True)
     if len(content) > MOST_BYTES:
         raise Lost("the answer is too long")

@@ -358,6 +358,8 @@ STORM_KILLS = (
 SHARE = 0.2
 """Of the knocks, how many come again under a key that was used before; of the requests, how many meet a fault."""
 KILLED, RIVALS = 0.1, 0.04
+"""Of the requests, how many meet planned kills, and how many ask for a name that one other asks for. A third might wait
+for a person: where two were in doubt, a service cannot be told to be either's, and the one in doubt keeps the name."""
 WEATHER = 0.02
 """Of the calls to AWS, how many are refused, or done without an answer."""
 
@@ -372,8 +374,10 @@ def plan_storm(number: int, seed: int, most: int = 2) -> list[Knock]:
             first = chance.choice(earlier[-20:])  # so that many come while the first is still being worked on
             knocks.append(Knock(first.key, first.name, first.door, again=True))
             continue
-        rival = bool(earlier) and chance.random() < RIVALS
-        name = chance.choice(earlier[-20:]).name if rival else f"s{count:05d}"
+        names = Counter(knock.name for knock in earlier)
+        alone = [knock.name for knock in earlier[-20:] if names[knock.name] == 1]
+        rival = bool(alone) and chance.random() < RIVALS
+        name = chance.choice(alone) if rival else f"s{count:05d}"
         faults = [chance.choice(list(STORM_FAULTS)) for _ in range(min(most, chance.choice((1, 1, 2))))]
         kills = chance.sample(STORM_KILLS, min(most, chance.choice((1, 1, 2))))
         knocks.append(

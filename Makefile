@@ -14,7 +14,7 @@ export SAM_CLI_TELEMETRY := 0
 # Without byte code everything starts at half the speed, the functions of the local stack too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test dynamodb-local lint build clean
+.PHONY: help setup run test dynamodb-local lint build bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,8 +56,11 @@ build: $(SAM) ## validates template.yaml and builds what is deployed, into .aws-
 	$(SAM) validate --lint
 	$(SAM) build
 
+bench: setup ## speed, memory and weight beside a hand-made floor; TLS=1 over TLS, ROUNDS=5 for a quick look
+	@$(BIN)/python bench/main.py --uv "$(UV)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter-out 0,$(TLS)),--tls)
+
 clean: ## removes what was built and cached; the environments stay
-	rm -rf .aws-sam .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	rm -rf .aws-sam .bench .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find src local tests -name __pycache__ -prune -exec rm -rf {} +
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -141,6 +141,7 @@ def test_make_alone_helps() -> None:
         "chaos",
         "lint",
         "build",
+        "bench",
         "clean",
     ]
 

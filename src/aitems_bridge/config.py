@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+# Here, not on first use: Lambda gives a starting function a whole processor, and a first call only its share.
+from aitems_bridge import aws
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.record import DAY, MINUTE, SECOND, Numbers
 
@@ -100,8 +102,6 @@ def aitems_utc_offset() -> int:
 
 def client(service: str, **times: Any) -> Any:  # noqa: ANN401  # one of botocore's run-time classes
     """Return a client of an AWS service. ``times`` are ``botocore.config.Config``'s own."""
-    from aitems_bridge import aws  # noqa: PLC0415  # only who calls AWS pays for botocore
-
     return aws.client(service, **times)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitems_bridge.callers import Callers, Document, read_document, standard_key
+from aitems_bridge.callers import Callers, Document, StandardCaller, read_document, standard_key
 from aitems_bridge.errors import Misconfigured, Refused
 from world import OTHER_SECRET, SECRET, Vault
 
@@ -42,6 +42,7 @@ def slug(callers: Callers, name: str) -> str:
 def test_the_smallest_document() -> None:
     """A scheme and a secret are enough; everything else has a default."""
     caller = of(backoffice=ENTRY).callers["backoffice"]
+    assert isinstance(caller, StandardCaller)
     assert (caller.enabled, caller.allow, caller.delivers, caller.wait) == (True, None, False, 20)
     assert caller.with_defaults({"name": "abc"}) == {"name": "abc"}
 

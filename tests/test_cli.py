@@ -325,7 +325,7 @@ def test_events_and_requests_show_what_happened(folder: Path, stack: Stack, name
     assert main(["requests", name]) == OK
     assert f"created   {name}" in capsys.readouterr().out
     assert main(["requests", "--state", "created", "--json"]) == OK
-    assert name in [json.loads(line)["answer"]["name"] for line in capsys.readouterr().out.splitlines()]
+    assert name in [json.loads(line)["service"]["name"] for line in capsys.readouterr().out.splitlines()]
     assert main(["requests", "nosuchname"]) == REFUSED
 
 

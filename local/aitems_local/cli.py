@@ -5,19 +5,33 @@ no stack) · 4 not settled within the time · 130, 143 interrupted before ready.
 """
 
 import argparse
+import difflib
+import io
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from aitems_local.terminal import NAME, typed
 
 OK, REFUSED, USAGE, ENVIRONMENT, UNSETTLED = range(5)
 
 _LONGEST_REASON = 300
+
+_HIGHEST_PORT = 65_532
+"""The three after it are used too."""
+_LONGEST_WAIT = 86_400  # seconds
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot write is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _parser().parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or shown the help
@@ -27,13 +41,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: run `make setup`", file=sys.stderr)
         return ENVIRONMENT
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return commands.run(arguments)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line that ends with the remedy."""
+
+    def parse_known_args(  # type: ignore[override]  # the base takes anything for a namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse, and refuse here what is left over: this parser's help is the one that helps."""
+        parsed, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"there is no {' '.join(left)}" if left[0].startswith("-") else f"too much: {' '.join(left)}")
+        for name, value in vars(parsed).items():
+            if isinstance(value, str) and _is_no_text(value):
+                self.error(f"{name} is no UTF-8 text")
+        return parsed, left
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit."""
+        wrong = re.fullmatch(r"argument (.+?): invalid choice: '(.*)' \(choose from (.+)\)", message)
+        if wrong:
+            known = re.findall(r"[\w-]+", wrong[3])
+            close = difflib.get_close_matches(wrong[2], known, 1)
+            meant = f"did you mean {close[0]}?" if close else f"say one of {', '.join(known)}"
+            message = f"{wrong[1]} is not {wrong[2]!r}: {meant}"
+        _, *words = self.prog.split()
+        self.exit(USAGE, f"{self.prog}: {message.removeprefix('argument ')} (`{typed(*words, '--help')}` says more)\n")
+
+
+def _is_no_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="aitems-bridge", description="Creates AiTEMS services from webhooks and events; here, on one machine."
-    )
+    parser = _Parser(prog=NAME, description="Creates AiTEMS services from webhooks and events; here, on one machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="run the bridge on this machine until Ctrl-C"))
     demo = commands.add_parser("demo", help="run it, and show a creation through each door (make run)")
@@ -44,14 +93,20 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--follow", action="store_true", help="go on until Ctrl-C, or until the stack stops")
     events.add_argument("--since", type=_duration, metavar="1h", help="only of that time (s, m, h, d)")
     requests = commands.add_parser("requests", help="print what the ledger says of requests")
-    requests.add_argument("which", nargs="?", metavar="ID|NAME", help="one request, or the last one of a name")
+    requests.add_argument(
+        "which",
+        nargs="?",
+        metavar="ID|NAME",
+        help="one request, by its id or how it begins, or the last of a name",
+    )
     requests.add_argument(
         "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
     )
+    _add_where(requests)
     checking = _add_callers(commands.add_parser("callers", help="check the callers document, or make an entry for it"))
     _add_redrive(commands.add_parser("redrive", help="have requests that are stuck examined, or announced, once more"))
     resolve = commands.add_parser("resolve", help="settle a failed request by a person's decision")
-    resolve.add_argument("id", metavar="ID", help="the request, or the name it asked for")
+    resolve.add_argument("id", metavar="ID", help="the request by its id or how it begins, or by the name it asked for")
     verdict = resolve.add_mutually_exclusive_group(required=True)
     verdict.add_argument("--created", metavar="SERVICE_ID", help="it made this service (AiTEMS is asked whether so)")
     verdict.add_argument("--rejected", type=_reason, metavar="REASON", help="it is closed, and its name given back")
@@ -84,10 +139,10 @@ def _add_send(send: argparse.ArgumentParser) -> None:
     send.add_argument("--caller", metavar="C", help="who asks: a caller's name, or on the bus the event's source")
     send.add_argument("--key", metavar="KEY", help="the idempotency key; the same key is the same request")
     send.add_argument("--respond-async", action="store_true", help="do not wait for the outcome in the answer")
-    send.add_argument("--wait", type=int, metavar="N", help="wait so many seconds for it at most")
+    send.add_argument("--wait", type=_whole_seconds, metavar="N", help="wait so many seconds for it at most")
     send.add_argument("--file", type=Path, metavar="EVENT", help="what was recorded, signed anew, instead of NAME")
     send.add_argument(
-        "--timeout", type=float, default=30, metavar="S", help="wait so long for the outcome's event (default: 30)"
+        "--timeout", type=_seconds, default=30, metavar="S", help="wait so long for the outcome's event (default: 30)"
     )
     instead = send.add_mutually_exclusive_group()
     instead.add_argument("--curl", action="store_true", help="do not send: print the curl command, freshly signed")
@@ -109,7 +164,7 @@ def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _add_redrive(redrive: argparse.ArgumentParser) -> None:
-    redrive.add_argument("ids", nargs="*", metavar="ID", help="these, by id or by name")
+    redrive.add_argument("ids", nargs="*", metavar="ID", help="these, by id or how it begins, or by name")
     redrive.add_argument("--all", action="store_true", help="all that failed, or that nobody works on any more")
     redrive.add_argument("--announce", action="store_true", help="with --since: outcomes only")
     redrive.add_argument(
@@ -135,17 +190,28 @@ def _reason(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65535:  # noqa: PLR2004  the next one is needed too
-        raise argparse.ArgumentTypeError(f"{text} is no port")
-    return port
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _HIGHEST_PORT:
+        said = f"a port is a number from 0 to {_HIGHEST_PORT} (the three after it are used too), not {text!r}"
+        raise argparse.ArgumentTypeError(said)
+    return int(text)
+
+
+def _whole_seconds(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > _LONGEST_WAIT:
+        raise argparse.ArgumentTypeError(f"a number of whole seconds, at most {_LONGEST_WAIT}, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]+)?", text) or float(text) > _LONGEST_WAIT:
+        raise argparse.ArgumentTypeError(f"a number of seconds, at most {_LONGEST_WAIT}, not {text!r}")
+    return float(text)
 
 
 def _duration(text: str) -> float:
-    try:
-        return float(text[:-1]) * _UNITS[text[-1:]]
-    except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90s, 15m, 1h or 2d") from None
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?[smhd]", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write 90s, 15m, 1h or 2d")
+    return float(text[:-1]) * _UNITS[text[-1]]
 
 
 if __name__ == "__main__":

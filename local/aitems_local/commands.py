@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
+from aitems_bridge import chat
+from aitems_bridge.errors import NotRecorded, type_prefix
 from aitems_bridge.ledger import Ledger
-from aitems_bridge.record import Record
 from aitems_local import caller_commands, operator_commands, senders
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
@@ -25,9 +26,9 @@ from aitems_local.demo import show
 from aitems_local.document import StackDocument, alive, state_folder
 from aitems_local.journal import Announced
 from aitems_local.stack import Aitems, Callers, Stack, Step
-from aitems_local.terminal import Terminal
-
-CREATED = "AiTEMS Service Created"
+from aitems_local.target import target
+from aitems_local.telling import CREATED, json_line, moment, of_event, of_request, printable, request_json
+from aitems_local.terminal import Terminal, typed
 
 _SECRETS_LIMIT = 65_536
 _REPLIED_WITHIN = 10.0  # seconds that a chat's reply is waited for
@@ -59,12 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
             return commands[arguments.command](arguments)
     except Interrupted as end:
         return end.exit_code
-    except (StackError, BotoCoreError, ClientError) as error:
-        print(f"aitems-bridge: {_sentence(error, arguments.command)}", file=sys.stderr)
-        return USAGE if isinstance(error, UsageError) else ENVIRONMENT
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except (StackError, BotoCoreError, ClientError, NotRecorded, OSError) as error:
+        print(f"aitems-bridge: {_sentence(error, arguments.command)}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else ENVIRONMENT
 
 
 # --- the stack ----------------------------------------------------------------------------------------------------
@@ -144,6 +145,7 @@ def _introduce(terminal: Terminal, document: StackDocument) -> None:
     for name, entry in document.callers.items():
         known = [senders.masked(secret) for secret in entry.get("secrets", [])] if isinstance(entry, dict) else []
         terminal.line(f"          caller {name}: {' '.join(known) or 'no secret'}")
+    terminal.line(f"          the whole secrets: {_as_seen(state_folder() / 'stack.json')}")
     terminal.line(f"Events    bus {document.event_bus} at {document.aws_endpoint}, region {document.region}")
     terminal.line(f"AiTEMS    {document.aitems_url}")
     terminal.line()
@@ -152,11 +154,16 @@ def _introduce(terminal: Terminal, document: StackDocument) -> None:
 
 
 def _suggest(terminal: Terminal) -> None:
-    terminal.line('  .venv/bin/aitems-bridge send webhook my-first --description "hello"')
-    terminal.line("  .venv/bin/aitems-bridge send bus my-second")
-    terminal.line("  .venv/bin/aitems-bridge send webhook my-first           # what a duplicate looks like")
-    terminal.line("  .venv/bin/aitems-bridge events --follow")
+    terminal.line(f'  {typed("send webhook my-first")} --description "hello"')
+    terminal.line(f"  {typed('send bus my-second')}")
+    terminal.line(f"  {typed('send webhook my-first')}           # what a duplicate looks like")
+    terminal.line(f"  {typed('events')} --follow")
     terminal.line("Ctrl-C stops everything.")
+
+
+def _as_seen(path: Path) -> Path:
+    """Return a path as it is typed where this command was."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _aitems(url: str | None, access_key: str | None) -> Aitems | None:
@@ -164,7 +171,10 @@ def _aitems(url: str | None, access_key: str | None) -> Aitems | None:
         if access_key:
             raise UsageError("--access-key needs --aitems-url: the emulator has keys of its own")
         return None
-    address = urlsplit(url)
+    try:
+        address = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"--aitems-url is no address: {error}") from error
     if address.scheme not in ("http", "https") or not address.hostname or address.path.strip("/") or address.query:
         raise UsageError(f"--aitems-url wants an origin, such as https://aitems.apigw.ntruss.com, not {url}")
     if address.scheme == "http" and address.hostname not in ("127.0.0.1", "localhost", "::1"):
@@ -181,7 +191,7 @@ def _callers(path: Path) -> Callers:
         found: object = json.loads(text)
     except OSError as error:
         raise StackError(f"--callers {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StackError(f"--callers {path} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise StackError(f'--callers {path}: must be one object, {{"NAME": {{"scheme": "standard", "secrets": […]}}}}')
@@ -201,9 +211,23 @@ def send(arguments: argparse.Namespace) -> int:
         print(request.curl())
         return OK
     if arguments.event:
-        print(json.dumps(request.invocation(), ensure_ascii=False, indent=1))
+        print(printable(json.dumps(request.invocation(), ensure_ascii=False, indent=1)))
         return OK
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
+    try:
+        return _sent(arguments, document, request, terminal)
+    except Interrupted:
+        look = typed("requests", arguments.name or "")
+        print(f"aitems-bridge: what was sent is not taken back; look with `{look.strip()}`", file=sys.stderr)
+        raise
+
+
+def _sent(
+    arguments: argparse.Namespace,
+    document: StackDocument,
+    request: senders.SignedWebhook | senders.BusEvent,
+    terminal: Terminal,
+) -> int:
     begun = time.time()
     answer: senders.Answer | None = None
     recorded, replies = True, list[Message]()
@@ -214,12 +238,13 @@ def send(arguments: argparse.Namespace) -> int:
         recorded = _is_recorded(document, request, answer)
         event = _event_after(document, request, answer, begun, arguments.timeout) if recorded else None
     else:
-        detail = json.dumps(request.detail, ensure_ascii=False)
-        terminal.line(f"→ PutEvents  {senders.REQUESTED}   source {request.source}   {detail}")
-        request.send()
-        event = _event_of_key(document, request, begun, arguments.timeout)
+        terminal.line(f"→ PutEvents  {senders.REQUESTED}   source {request.source}   {json_line(request.detail)}")
+        event = _event_of_key(document, request, request.send(), begun, arguments.timeout)
     if event:
-        terminal.line(f"⇒ event  {told(terminal, event)}", event.arrived - begun if event.arrived >= begun else None)
+        first, *fields = of_event(terminal, event)
+        terminal.line(f"⇒ event  {first}", event.arrived - begun if event.arrived >= begun else None)
+        for field in fields:
+            terminal.line(field)
     if isinstance(request, senders.SignedWebhook) and request.reply_to:
         # Slack hears the outcome later; NAVER WORKS hears everything that way, the acknowledgement as well.
         many = (arguments.door == "works") + bool(event)
@@ -229,12 +254,13 @@ def send(arguments: argparse.Namespace) -> int:
     if arguments.json:
         told_answer = answer and {"status": answer.status, "headers": dict(answer.headers), "body": answer.body}
         said = [reply.body for reply in replies]
-        print(json.dumps({"answer": told_answer, "event": event and event.event, "replies": said}, ensure_ascii=False))
-    if event:
-        return OK if event.kind == CREATED else REFUSED
+        print(json_line({"answer": told_answer, "event": event and event.event, "replies": said}))
     if not recorded:
         return REFUSED
-    terminal.line(terminal.bad(f"no event within {arguments.timeout:g} s") + "; see `aitems-bridge requests`")
+    if event:
+        return OK if event.kind == CREATED else REFUSED
+    looked = typed("requests", request.request_id if isinstance(request, senders.SignedWebhook) else arguments.name)
+    terminal.line(terminal.bad(f"no event within {arguments.timeout:g} s") + f"; see `{looked}`")
     return UNSETTLED
 
 
@@ -270,14 +296,24 @@ def _tell_answer(terminal: Terminal, answer: senders.Answer) -> None:
         f"{name}: {answer.headers[name]}" for name in ("Location", "Idempotency-Replayed") if name in answer.headers
     ]
     terminal.line(f"← {answer.status}  {'  '.join(said)}", answer.seconds)
-    terminal.line(f"  {json.dumps(answer.body, ensure_ascii=False)}")
+    terminal.line(f"  {json_line(answer.body)}")
 
 
 def _is_recorded(document: StackDocument, request: senders.SignedWebhook, answer: senders.Answer) -> bool:
-    """Whether a request came of it; a chat's answer does not say so, but the ledger does."""
+    """Whether a request came of it, or had come of the same earlier: a reused key's is another one.
+
+    A chat's answer does not say so, but the ledger does.
+    """
+    if answer.body.get("type") == f"{type_prefix}key-reused":
+        return False
     if not request.reply_to:
         return answer.request_id is not None
-    return Ledger(document.as_admin().dynamodb, document.ledger_table).get(request.request_id) is not None
+    record = _ledger(document).get(request.request_id)
+    if record is None or "text" not in answer.body:
+        return record is not None
+    # Slack tells at once what it makes of a command; of a mistake under a used key, the record is another command's.
+    voice = chat.slack_voice(request.slash_command)
+    return answer.body["text"] in [voice.accepted(record.name, replies=replies) for replies in (True, False)]
 
 
 def _event_after(
@@ -292,80 +328,81 @@ def _event_after(
     return document.announced().wait(wanted, timeout)
 
 
-def _event_of_key(document: StackDocument, request: senders.BusEvent, begun: float, timeout: float) -> Announced | None:
-    """Return the event of a request from the bus. One whose key was settled before is not announced again."""
+def _event_of_key(
+    document: StackDocument, request: senders.BusEvent, put: str, begun: float, timeout: float
+) -> Announced | None:
+    """Return the event of a request from the bus, which was put under an id.
+
+    One whose key was settled before is not announced again. One whose key is another request's is announced under
+    the event's own id.
+    """
+    order, own = request.orders(put)
 
     def wanted(event: Announced) -> bool:
-        said = event.metadata
-        return bool(said["caller"] == request.source and said["idempotency_key"] == request.key)
+        said = event.metadata["request_id"]
+        return said == own.request_id or (said == order.request_id and event.arrived >= begun)
 
-    earlier = [event for event in document.announced().read() if wanted(event) and event.arrived < begun]
-    patience = min(timeout, _SETTLED_BEFORE) if earlier else timeout
-    later = document.announced().wait(lambda event: wanted(event) and event.arrived >= begun, patience)
+    earlier = [event for event in document.announced().read() if event.metadata["request_id"] == order.request_id]
+    if earlier:
+        record = _ledger(document).get(order.request_id)
+        earlier = earlier if record and record.payload_hash == order.payload_hash else []
+    later = document.announced().wait(wanted, min(timeout, _SETTLED_BEFORE) if earlier else timeout)
     return later or (earlier[-1] if earlier else None)
+
+
+def _ledger(document: StackDocument) -> Ledger:
+    return Ledger(document.as_admin().dynamodb, document.ledger_table)
 
 
 def events(arguments: argparse.Namespace) -> int:
     """Print what was announced."""
     document = StackDocument.load(state_folder())
     terminal = Terminal(sys.stdout)
-    since = time.time() - arguments.since if arguments.since is not None else 0.0
-    follow = arguments.follow
+    now = time.time()
+    since = now - arguments.since if arguments.since is not None else 0.0
+    follow, none = arguments.follow, True
     try:
         for event in document.announced().follow(lambda: follow and alive(document.pid), since=since):
+            none = False
             if arguments.json:
-                terminal.line(json.dumps(event.event, ensure_ascii=False))
-            else:
-                terminal.line(f"{time.strftime('%H:%M:%S', time.localtime(event.arrived))}  {told(terminal, event)}")
+                terminal.line(json_line(event.event))
+                continue
+            first, *fields = of_event(terminal, event)
+            terminal.line(f"{moment(event.arrived, time.time())}  {first}")
+            for field in fields:
+                terminal.line(field)
     except Interrupted:
         return OK
+    if follow:
+        print("the local stack has stopped", file=sys.stderr)
+    elif none:
+        print(f"no events{' in that time' if since else ' yet'}", file=sys.stderr)
     return OK
 
 
 def requests(arguments: argparse.Namespace) -> int:
     """Print what the ledger says."""
-    document = StackDocument.load(state_folder())
-    ledger = Ledger(document.as_admin().dynamodb, document.ledger_table)
-    if arguments.which:
-        one = ledger.get(arguments.which) or ledger.last_of(arguments.which)
-        found = [one] if one else []
-    else:
-        found = sorted(ledger.scan(), key=lambda record: record.requested_at)
-    found = [record for record in found if arguments.state in (None, record.state)]
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stdout)
-    for record in found:
-        if arguments.json:
-            terminal.line(json.dumps(_facts(record), ensure_ascii=False))
+    with operator_commands.ledger_answers():
+        if arguments.which:
+            one = operator_commands.found(bridge.ledger, arguments.which)
+            if isinstance(one, str):
+                print(one, file=sys.stderr)
+                return REFUSED
+            records = [one]
         else:
-            problem = record.problem or record.last
-            made = record.service_id or (problem.detail if problem else "")
-            terminal.line(
-                f"{terminal.id(record.id)}  {record.state:<9} {record.name:<20}  {record.channel} {record.caller}"
-                f"  attempts {record.attempts}  {made}"
-            )
-    if arguments.which and not found:
-        print(f"the ledger knows no request {arguments.which}", file=sys.stderr)
+            records = sorted(bridge.ledger.scan(), key=lambda record: record.requested_at)
+    if arguments.which and arguments.state not in (None, records[0].state):
+        print(f"{arguments.which} is {records[0].state}, not {arguments.state}", file=sys.stderr)
         return REFUSED
+    chosen = [record for record in records if arguments.state in (None, record.state)]
+    for record in chosen:
+        for line in [request_json(record)] if arguments.json else of_request(terminal, record, time.time()):
+            terminal.line(line)
+    if not chosen:
+        print(f"no requests{f' are {arguments.state}' if arguments.state else ' yet'}", file=sys.stderr)
     return OK
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    facts = {name: getattr(record, name) for name in record.__dataclass_fields__}
-    for name in ("problem", "last"):
-        facts[name] = facts[name] and facts[name].document()
-    facts["answer"] = record.answer and json.loads(record.answer)
-    return {name: value for name, value in facts.items() if name != "clock"}
-
-
-def told(terminal: Terminal, event: Announced) -> str:
-    """Return an event in a line."""
-    data = event.event["detail"]["data"]
-    about = (
-        f"service {data.get('serviceId')}" if event.kind == CREATED else f"{data.get('title')}: {data.get('detail')}"
-    )
-    adopted = "  adopted" if event.metadata.get("adopted") else ""
-    kind = terminal.good(event.kind) if event.kind == CREATED else terminal.bad(event.kind)
-    return f"{kind}  {terminal.id(event.metadata['event_id'])}  {about}{adopted}"
 
 
 # --- around them --------------------------------------------------------------------------------------------------
@@ -407,4 +444,8 @@ def _sentence(error: Exception, command: str) -> str:
         return f"{error}{_by_whom(error.port)}: stop it or use {other}"
     if isinstance(error, StackError):
         return str(error)
+    if isinstance(error, NotRecorded | HTTPClientError):
+        return f"the local stack does not answer: stop what is left of it and start `{typed('up')}` again"
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"
     return f"the local stack does not answer as it should: {error}"

@@ -15,7 +15,7 @@ from aitems_local.document import StackDocument
 from aitems_local.faults import Fault
 from aitems_local.journal import Announced
 from aitems_local.stack import Stack
-from aitems_local.terminal import Terminal
+from aitems_local.terminal import Terminal, typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -286,7 +286,7 @@ class _Showing:
             self._line("ledger: no such request")
         words = [line for line in self.stack.logs(error.function) if not line.startswith(("START ", "END ", "REPORT "))]
         self._line(f"{error.function}: {words[-1] if words else 'wrote nothing'}")
-        self._line("more: run `.venv/bin/aitems-bridge up`, repeat it with `send`, and look with `requests`")
+        self._line(f"more: run `{typed('up')}`, repeat it with `{typed('send')}`, look with `{typed('requests')}`")
 
     def _latest(self, request_id: str | None) -> Record | None:
         if request_id:

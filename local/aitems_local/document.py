@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from aitems_local.cloud import AwsClients, StackError
 from aitems_local.journal import Journal
+from aitems_local.terminal import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,15 +54,15 @@ class StackDocument:
         try:
             found = json.loads((folder / "stack.json").read_text("utf-8"))
             found |= {name: Credentials(**found[name]) for name in ("admin", "producer")}
-            document = cls(**found)
+            document = cls(**found | {"pid": int(found["pid"])})
         except FileNotFoundError:
-            raise StackError(
-                "no local stack is running: start one with `aitems-bridge up` in another terminal"
-            ) from None
+            raise StackError(f"no local stack is running: start one with `{typed('up')}` in another terminal") from None
+        except OSError as error:
+            raise StackError(f"{folder / 'stack.json'}: {error.strerror}; {FOLDER_VARIABLE} names the folder") from None
         except (ValueError, KeyError, TypeError):
-            raise StackError(f"{folder.name}/stack.json is damaged: start `aitems-bridge up` again") from None
+            raise StackError(f"{folder.name}/stack.json is damaged: start `{typed('up')}` again") from None
         if not alive(document.pid):
-            raise StackError("the local stack has stopped: start one with `aitems-bridge up` in another terminal")
+            raise StackError(f"the local stack has stopped: start one with `{typed('up')}` in another terminal")
         return document
 
     def save(self, folder: Path) -> None:

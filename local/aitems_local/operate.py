@@ -24,6 +24,10 @@ _CLOCKS = Clock(-5 * MINUTE, 5 * MINUTE)
 """AiTEMS's gateway admits nobody whose clock differs more from its own."""
 
 
+_LEAST_BEGINNING = 4
+"""Characters of an id that may stand for it; fewer are a slip rather than an id."""
+
+
 class Refusal(Exception):
     """It is not to be decided like this; the text says why, in a line."""
 
@@ -50,8 +54,26 @@ class Plan:
 
 
 def find(ledger: Ledger, which: str) -> Record | None:
-    """Return the request of an id, or the last one of a name."""
-    return ledger.get(which) or ledger.last_of(which)
+    """Return the request of an id, the last one of a name, or the one whose id begins so. Raises `Refusal`.
+
+    Ids are taken as they are shown: shortened with an ellipsis, or with the outcome behind them, as events have them.
+    """
+    beginning = which.partition("…")[0].partition(".")[0].lower()
+    if found := ledger.get(beginning):
+        return found
+    if beginning == which.lower() and (found := ledger.last_of(which)):
+        return found
+    named, begun = [], []  # only who has sent something holds a name, and stands in the ledger under it
+    for record in ledger.scan():
+        if record.name and record.name.lower() == which.lower():
+            named.append(record)
+        if len(beginning) >= _LEAST_BEGINNING and record.id.startswith(beginning):
+            begun.append(record)
+    if named:
+        return max(named, key=lambda record: record.requested_at)
+    if len(begun) > 1:
+        raise Refusal(f"{len(begun)} requests begin with {beginning}: write more of the id")
+    return begun[0] if begun else None
 
 
 def stuck(records: Iterable[Record], now: int) -> Iterator[Record]:

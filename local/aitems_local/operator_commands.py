@@ -19,6 +19,7 @@ from aitems_local.cli import OK, REFUSED
 from aitems_local.cloud import StackError, UsageError
 from aitems_local.operate import Deed, Plan, Refusal
 from aitems_local.target import Target, target
+from aitems_local.telling import name_of
 from aitems_local.terminal import Bar, Terminal
 
 _MANY = 20
@@ -31,10 +32,10 @@ def redrive(arguments: argparse.Namespace) -> int:
     bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
     begun = now()
-    with _ledger_answers():
+    with ledger_answers():
         chosen, unknown = _chosen(bridge.ledger, arguments, begun)
-    for which in unknown:
-        print(f"the ledger knows no request {which}", file=sys.stderr)
+    for why in unknown:
+        print(why, file=sys.stderr)
     plans = [operate.plan(record, begun, announce=arguments.since is not None) for record in chosen]
     for planned in plans:
         _tell(terminal, planned)
@@ -52,10 +53,10 @@ def resolve(arguments: argparse.Namespace) -> int:
     """Settle a failed request as a person decided."""
     bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
-    with _ledger_answers():
-        record = operate.find(bridge.ledger, arguments.id)
-        if record is None:
-            print(f"the ledger knows no request {arguments.id}", file=sys.stderr)
+    with ledger_answers():
+        record = found(bridge.ledger, arguments.id)
+        if isinstance(record, str):
+            print(record, file=sys.stderr)
             return REFUSED
         try:
             settled = _decided(bridge, record, arguments)
@@ -64,10 +65,18 @@ def resolve(arguments: argparse.Namespace) -> int:
             return REFUSED
     made = f"  service {settled.service_id}" if settled.service_id else ""
     already = "was already " if settled is record else "is "
-    terminal.line(f"{terminal.id(record.id)}  {record.name}  {already}{settled.state}{made}")
+    terminal.line(f"{terminal.id(record.id)}  {name_of(record)}  {already}{settled.state}{made}")
     if arguments.json:
         print(json.dumps(_facts(settled) | {"changed": settled is not record}))
     return OK
+
+
+def found(ledger: Ledger, which: str) -> Record | str:
+    """Return the request that is meant, or in a line why none is."""
+    try:
+        return operate.find(ledger, which) or f"the ledger knows no request {which}"
+    except Refusal as refusal:
+        return str(refusal)
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
@@ -83,10 +92,11 @@ def _check_selection(arguments: argparse.Namespace) -> None:
 
 
 def _chosen(ledger: Ledger, arguments: argparse.Namespace, begun: int) -> tuple[list[Record], list[str]]:
+    """Return the requests that are meant, and of those that are not clear why."""
     if arguments.ids:
-        found = {which: operate.find(ledger, which) for which in arguments.ids}
-        records = {record.id: record for record in found.values() if record is not None}
-        return list(records.values()), [which for which, record in found.items() if record is None]
+        looked = [found(ledger, which) for which in dict.fromkeys(arguments.ids)]
+        records = {one.id: one for one in looked if not isinstance(one, str)}
+        return list(records.values()), [one for one in looked if isinstance(one, str)]
     if arguments.all:
         chosen = operate.stuck(ledger.scan(), begun)
     else:
@@ -124,7 +134,7 @@ def _decided(bridge: Target, record: Record, arguments: argparse.Namespace) -> R
 def _tell(terminal: Terminal, planned: Plan) -> None:
     record = planned.record
     does = planned.deed if planned.deed is Deed.NOTHING else f"to be {planned.deed}"
-    terminal.line(f"{terminal.id(record.id)}  {record.state:<9} {record.name:<20}  {does}: {planned.means}")
+    terminal.line(f"{terminal.id(record.id)}  {record.state:<9} {name_of(record):<20}  {does}: {planned.means}")
 
 
 def _tell_json(planned: Plan, result: str, why: str = "") -> None:
@@ -149,7 +159,8 @@ def _summary(plans: Sequence[Plan], would: str = "") -> str:
 
 
 @contextmanager
-def _ledger_answers() -> Iterator[None]:
+def ledger_answers() -> Iterator[None]:
+    """Raise `StackError` where the ledger does not."""
     try:
         yield
     except NotRecorded:

@@ -11,7 +11,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,8 +23,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from aitems_bridge.bridge import Order
+from aitems_bridge.worker import requested
 from aitems_local import payloads, signing
 from aitems_local.cloud import ACCOUNT, StackError, UsageError
+from aitems_local.terminal import typed
 
 if TYPE_CHECKING:
     from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
@@ -36,13 +38,7 @@ PRODUCER = "com.acme.shop"
 
 SCHEMES = {"webhook": "standard", "github": "github", "hmac": "hmac", "slack": "slack", "works": "works"}
 """The scheme of each door that is one of HTTP."""
-_WORDS = {
-    "standard": "signs with Standard Webhooks",
-    "github": "is GitHub",
-    "hmac": "signs with an HMAC of its own",
-    "slack": "is Slack",
-    "works": "is a NAVER WORKS bot",
-}
+_DOORS = {scheme: door for door, scheme in SCHEMES.items()}
 
 Json = dict[str, Any]
 
@@ -89,6 +85,11 @@ class SignedWebhook:
     reply_to: str = ""
 
     @property
+    def slash_command(self) -> str:
+        """The command of Slack that it is, if it is one."""
+        return parse_qs(self.body.decode(errors="replace")).get("command", [""])[0]
+
+    @property
     def request_id(self) -> str:
         """The id that a request has that comes of it."""
         return Order("", f"hook:{self.caller}", self.key, self.caller, None, "").request_id
@@ -102,8 +103,14 @@ class SignedWebhook:
                 response = session.post(
                     self.url, data=self.body, headers=dict(self.headers), timeout=timeout, allow_redirects=False
                 )
-            except requests.RequestException as error:
-                raise StackError(f"the webhook gave no answer: {error}") from error
+            except requests.Timeout as error:
+                look = typed("requests", self.request_id)
+                raise StackError(f"the webhook gave no answer within {timeout:g} s: look with `{look}`") from error
+            except requests.ConnectionError as error:
+                again = f"stop what is left of it and start `{typed('up')}` again"
+                raise StackError(f"the local stack does not answer: {again}") from error
+            except (requests.RequestException, ValueError) as error:
+                raise StackError(f"the webhook cannot be sent: {error}") from error
             seconds = time.monotonic() - begun
         try:
             body = response.json()
@@ -156,13 +163,19 @@ class BusEvent:
     key: str
     detail: Json
 
+    def orders(self, event_id: str) -> tuple[Order, Order]:
+        """Return the request that comes of it, put under that id, and the one instead if the key is another's."""
+        envelope = {"source": self.source, "account": ACCOUNT, "id": event_id, "detail": self.detail}
+        order = requested(envelope).order
+        return order, replace(order, key=event_id)
+
     def send(self) -> str:
         """Put it on the bus and return the event's id. Raises `StackError` when the bus refuses it."""
         entry: PutEventsRequestEntryTypeDef = {
             "EventBusName": self.document.event_bus,
             "Source": self.source,
             "DetailType": REQUESTED,
-            "Detail": json.dumps(self.detail, ensure_ascii=False),
+            "Detail": _text(self.detail),
         }
         answer = self.document.as_producer().events.put_events(Entries=[entry])
         first = answer["Entries"][0]
@@ -176,9 +189,9 @@ class BusEvent:
             "EventBusName": self.document.event_bus,
             "Source": self.source,
             "DetailType": REQUESTED,
-            "Detail": json.dumps(self.detail, ensure_ascii=False),
+            "Detail": _text(self.detail),
         }
-        body = json.dumps({"Entries": [entry]}, ensure_ascii=False).encode()
+        body = _text({"Entries": [entry]}).encode()
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AWSEvents.PutEvents"}
         request = AWSRequest("POST", self.document.aws_endpoint, headers=headers, data=body)
         keys = Credentials(self.document.producer.access_key_id, self.document.producer.secret_access_key)
@@ -255,7 +268,7 @@ class Recorded:
             body, headers = event["body"], event["headers"]
             raw = base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
             return cls(raw, {name.lower(): value for name, value in headers.items()})
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return cls(content, {})
 
     @property
@@ -265,7 +278,7 @@ class Recorded:
             event = json.loads(self.body)
             event = json.loads(event["Records"][0]["body"]) if "Records" in event else event
             return dict(event.get("detail", event))
-        except (ValueError, KeyError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise UsageError("--file: that is no event of the bus, and no detail of one") from error
 
 
@@ -299,20 +312,31 @@ def delivery(
     headers = signing.signed(caller, entry, body, key)
     if recorded and scheme == "github" and "x-github-event" in recorded.headers:
         headers["X-GitHub-Event"] = recorded.headers["x-github-event"]
+    if not (key.isascii() and key.isprintable()) and key in headers.values():
+        raise UsageError("--key stands in a header, which holds printable ASCII characters only")
     if prefer:
         headers["Prefer"] = prefer
     return SignedWebhook(f"{document.webhook_url}/hooks/{caller}", caller, key, body, headers, reply_to)
 
 
 def _caller(document: "StackDocument", scheme: str, caller: str | None) -> tuple[str, Json]:
-    caller = caller or next((name for name, entry in document.callers.items() if _is_of(scheme, entry)), None)
-    entry = document.callers.get(caller or "")
-    if caller is None or entry is None:
-        known = ", ".join(document.callers) or "none"
-        which = f"caller {caller} is unknown" if caller else f"no caller {_WORDS[scheme]}"
-        raise UsageError(f"{which}; there are: {known}")
-    if not _is_of(scheme, entry):
-        raise UsageError(f"caller {caller} is not one that {_WORDS[scheme]}, or has no secret")
+    of_scheme = [name for name, entry in document.callers.items() if _scheme(entry) == scheme]
+    signing_ones = [name for name in of_scheme if document.callers[name].get("secrets")]
+    caller = caller or next(iter(signing_ones or of_scheme), None)
+    known = ", ".join(document.callers) or "none"
+    if caller is None:
+        raise UsageError(f"there is no {scheme} caller to send as; there are: {known}")
+    if caller not in document.callers:
+        raise UsageError(f"caller {caller} is unknown; there are: {known}")
+    entry = document.callers[caller]
+    other = _scheme(entry)
+    if other not in _DOORS:
+        check = typed("callers check FILE")
+        raise UsageError(f"caller {caller} has no scheme that is known, so nobody can send as it: see `{check}`")
+    if other != scheme:
+        raise UsageError(f"caller {caller} is a {other} caller: `{typed('send', _DOORS[other])} …`")
+    if caller not in signing_ones:
+        raise UsageError(f"caller {caller} has no secret to sign with: put one into its entry, and start again")
     return caller, entry
 
 
@@ -368,8 +392,14 @@ def masked(secret: str) -> str:
     return f"{kind}_{rest[:2]}…" if kind else f"{rest[:2]}…"
 
 
-def _is_of(scheme: str, entry: object) -> bool:
-    return isinstance(entry, dict) and entry.get("scheme") == scheme and bool(entry.get("secrets"))
+def _scheme(entry: object) -> str:
+    return str(entry.get("scheme")) if isinstance(entry, dict) else ""
+
+
+def _text(value: object) -> str:
+    """Return JSON as a sender writes it; half a surrogate pair, which no bytes stand for, as its escape."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.encode(errors="ignore").decode() == text else json.dumps(value)
 
 
 def _encoded(body: bytes) -> Json:

@@ -15,6 +15,7 @@ from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 
 from aitems_local.cloud import UsageError
+from aitems_local.terminal import typed
 
 Headers = dict[str, str]
 Entry = Mapping[str, Any]
@@ -56,9 +57,7 @@ def signed(caller: str, entry: Entry, body: bytes, key: str, at: float | None = 
     try:
         return sign(entry, str(known[0]), body, key, time.time() if at is None else at)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"caller {caller} cannot be signed for: {error!r}; see `aitems-bridge callers check`"
-        ) from error
+        raise UsageError(f"caller {caller} cannot be signed for: {error!r}; see `{typed('callers check')}`") from error
 
 
 def _standard(_: Entry, secret: str, body: bytes, key: str, at: float) -> Headers:

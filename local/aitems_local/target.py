@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
 from aitems_bridge.aitems import AiTEMS
 from aitems_bridge.ledger import Ledger
@@ -15,6 +15,7 @@ from aitems_bridge.ncp import Keys
 from aitems_bridge.record import DAY, HOUR, MINUTE, Numbers
 from aitems_local.cloud import StackError
 from aitems_local.document import StackDocument, state_folder
+from aitems_local.terminal import typed
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
@@ -51,6 +52,10 @@ def target(stack: str | None, region: str | None, profile: str | None) -> Target
         return _target(described, ledger, session.client("secretsmanager", config=_CONFIG))
     except ProfileNotFound as error:
         raise StackError(str(error)) from error
+    except NoRegionError as error:
+        raise StackError(f"in which region is the stack {stack}? Say --region, or set AWS_DEFAULT_REGION") from error
+    except NoCredentialsError as error:
+        raise StackError("there are no AWS credentials: say --profile, or sign in") from error
     except ClientError as error:
         raise StackError(
             f"the stack {stack} cannot be read: {error.response['Error'].get('Message', error)}"
@@ -63,7 +68,7 @@ def _with_table(formation: "CloudFormationClient", table: str) -> "StackTypeDef"
     for described in formation.describe_stacks()["Stacks"]:
         if _outputs(described).get("LedgerTable") == table:
             return described
-    raise StackError("the local stack is not the one that left word: start `aitems-bridge up` again")
+    raise StackError(f"the local stack is not the one that left word: start `{typed('up')}` again")
 
 
 def _target(described: "StackTypeDef", ledger: Ledger, secrets: "SecretsManagerClient") -> Target:

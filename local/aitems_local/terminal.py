@@ -1,15 +1,31 @@
 """Lines for people: aligned, coloured only where somebody looks at a terminal that wants colour."""
 
 import os
+import shlex
+import shutil
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NAME = "aitems-bridge"
+
 _COLUMN = 86  # where times stand
 _BAR = 40  # characters
+
+
+def typed(*words: str) -> str:
+    """Return a command of this command line, as it can be typed where this one was."""
+    called = sys.argv[0] if sys.argv else ""
+    if Path(called).name != NAME:  # a module, or a test
+        called = f".venv/bin/{NAME}"
+    elif shutil.which(NAME) == called:
+        called = NAME
+    return " ".join([shlex.quote(called), *words])
 
 
 @dataclass(frozen=True, slots=True)

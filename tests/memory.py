@@ -53,8 +53,10 @@ class MemoryLedger:
                 raise NameTaken
             if new.state is State.CREATED and self.services.get(new.service_id or "", new.id) != new.id:
                 raise ServiceClaimed
+            if new.name and (old is None or (new.holds_name and not held)):
+                self.last[name] = new.id
             if new.holds_name and not held:
-                self.holders[name] = self.last[name] = new.id
+                self.holders[name] = new.id
             if held and not new.holds_name:
                 del self.holders[name]
             if new.state is State.CREATED and new.service_id:

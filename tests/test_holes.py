@@ -500,3 +500,18 @@ def test_t12_two_posts_in_doubt_adopt_nothing_early() -> None:
     early = attend(world)
     assert (early.state, early.posts, early.seen) == (State.UNKNOWN, 2, "s1")
     assert attend(world).state is State.CREATED
+
+
+def test_a_service_settled_for_another_request_of_the_name_is_not_ours() -> None:
+    """Both lost their answers: the first adopts the service, so the second, sent only then, cannot have made it."""
+    world = World()
+    run(world, world.arrive(world.order("a")), "land, lose")
+    world.advance(6 * SECOND)
+    run(world, world.deliver(world.pointers[-1]))
+    second = world.arrive(world.order("b"))
+    run(world, second, "land, lose")
+    world.finish()
+    one, other = settled(world)
+    assert (one.state, one.adopted, other.state) == (State.CREATED, True, State.REJECTED)
+    assert world.announced[-1][0].endswith(".rejected")
+    assert not any(state is State.FAILED for _, state in world.announced)

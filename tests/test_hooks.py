@@ -383,7 +383,6 @@ def test_asking_again_for_what_was_made_tells_of_it(doors: Doors) -> None:
     assert len(list(doors.ledger.scan())) == 1
 
 
-@pytest.mark.xfail(reason="a name is found by its request only once that is claimed: see Record.holds_name")
 def test_clicking_twice_at_once_makes_one_request(doors: Doors) -> None:
     """Before anybody has begun to work on it, too."""
     doors.slack("create try-main", trigger="1")

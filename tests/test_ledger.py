@@ -213,7 +213,17 @@ def test_only_who_read_the_newest_writes(ledger: AnyLedger, behind: dict[str, An
         ledger.write(replace(record, **behind), claimed(record))
     assert record == moved.value.current
     assert record == ledger.get(record.id)
-    assert ledger.last_of(record.name) is None
+    assert record == ledger.last_of(record.name)
+
+
+def test_a_name_leads_to_who_asked_last(ledger: AnyLedger) -> None:
+    """From the moment it is recorded a request is found by its name, unless another one holds the name."""
+    waiting = write(ledger, None, receive(a_request(), NOW))
+    assert ledger.last_of(waiting.name.upper()) == waiting
+    holder = write(ledger, None, claimed(a_request(waiting.name)))
+    assert ledger.last_of(waiting.name) == holder
+    write(ledger, None, receive(a_request(waiting.name), NOW))
+    assert ledger.last_of(waiting.name) == holder
 
 
 def test_what_was_never_written_cannot_be_moved_on(ledger: AnyLedger) -> None:

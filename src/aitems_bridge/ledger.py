@@ -2,7 +2,7 @@
 
 ===================  ==============================================================================================
 ``request#{id}``     a :class:`~aitems_bridge.record.Record`
-``name#{name}``      who may create a service of that name now (``holder``), and who was last (``last``); lower case
+``name#{name}``      who may create a service of that name now (``holder``), and who asked last (``last``); lower case
 ``service#{id}``     which request made that service: no service is ever claimed by two
 ===================  ==============================================================================================
 
@@ -115,7 +115,7 @@ class Ledger:
         return record_of(image) if image else None
 
     def last_of(self, name: str) -> Record | None:
-        """Return the request that holds the name, or held it last."""
+        """Return the request that holds the name, or else asked for it last."""
         item = self._item(f"name#{name.lower()}")
         who = item.get("holder", item.get("last")) if item else None
         return self.get(who["S"]) if who else None
@@ -173,7 +173,8 @@ class Ledger:
 
     def _name_write(self, old: Record | None, new: Record) -> Any:  # noqa: ANN401  # DynamoDB's own notation
         held = old is not None and old.holds_name
-        if new.holds_name == held:
+        asked = old is None and bool(new.name)
+        if new.holds_name == held and not asked:
             return None
         update: dict[str, Any] = {
             "TableName": self.table,
@@ -181,7 +182,10 @@ class Ledger:
             "ExpressionAttributeNames": {"#holder": "holder", "#expires": "expires"},
             "ExpressionAttributeValues": {":me": {"S": new.id}},
         }
-        if new.holds_name:
+        if asked and not new.holds_name:
+            update["ExpressionAttributeNames"] = {"#last": "last", "#expires": "expires"}
+            update["UpdateExpression"] = "SET #last = :me REMOVE #expires"
+        elif new.holds_name:
             update["ExpressionAttributeNames"]["#last"] = "last"
             update["UpdateExpression"] = "SET #holder = :me, #last = :me REMOVE #expires"
             update["ConditionExpression"] = "attribute_not_exists(#holder) OR #holder = :me"

@@ -87,9 +87,11 @@ def look(
     for listed in listing.named:
         owner = claimant(listed.service_id)
         if owner is not None and owner.id != record.id:
-            if owner.adopted:
-                why = "Another request was settled with the service of that name, and by looking too."
+            if owner.name.lower() != record.name.lower():
+                why = "Another request, for another name, was settled with the service that bears this one's."
                 return View(Sight.CONTRADICTION, ids, why=why)
+            # Theirs: from a request's first POST until it is settled, nobody else has the name. So they were settled
+            # before ours was sent, and what they were settled with was there already.
             continue
         read = age(
             record, wall(listed.created), listing.ahead, aitems.utc_offset, now(), zone_agrees=aitems.zone_agrees

@@ -161,7 +161,7 @@ def test_what_was_recorded_is_sent_again(door: str, file: str, name: str, tmp_pa
         (["github", "--file", "y", "--type", "batch"], "go with a NAME"),
         (["slack", "abc", "--wait", "3"], "told later"),
         (["works", "abc", "--key", "k"], "brings no key"),
-        (["hmac", "abc", "--caller", "slack"], "caller slack is a slack caller: `.venv/bin/aitems-bridge send slack …`"),
+        (["hmac", "abc", "--caller", "slack"], "caller slack is a slack caller: `.venv/bin/aitems-bridge send slack"),
         (["hmac", "abc", "--type", "batch"], "finds no type"),
     ],
 )

@@ -213,6 +213,8 @@ def _document(path: Path) -> Document:
         raise StackError(f"{path} is larger than 64 KiB, which no secret can be")
     try:
         return read_document(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise StackError(f"{path} is no JSON: {error}") from error
     except ValueError as error:
         raise StackError(f"{path}: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from aitems_bridge import chat
 from aitems_bridge.errors import NotRecorded, type_prefix
@@ -23,7 +24,7 @@ from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
 from aitems_local.demo import show
-from aitems_local.document import StackDocument, alive, state_folder
+from aitems_local.document import StackDocument, alive, make_state_folder, state_folder
 from aitems_local.journal import Announced
 from aitems_local.stack import Aitems, Callers, Stack, Step
 from aitems_local.target import target
@@ -31,6 +32,7 @@ from aitems_local.telling import CREATED, json_line, moment, of_event, of_reques
 from aitems_local.terminal import Terminal, typed
 
 _SECRETS_LIMIT = 65_536
+_MOST_SHOWN = 1000  # characters of what is sent
 _REPLIED_WITHIN = 10.0  # seconds that a chat's reply is waited for
 _SETTLED_BEFORE = 5.0  # seconds to wait for a second event about a request that already has one
 
@@ -125,6 +127,7 @@ def _running(
                 f"{step.what:<10}{step.on:<51}{step.result}", None if step.what == "secrets" else step.seconds
             )
 
+    make_state_folder()
     with Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell) as stack:
         try:
             yield stack
@@ -232,7 +235,7 @@ def _sent(
     answer: senders.Answer | None = None
     recorded, replies = True, list[Message]()
     if isinstance(request, senders.SignedWebhook):
-        terminal.line(f"→ POST /hooks/{request.caller}   key {request.key}   {request.body.decode(errors='replace')}")
+        terminal.line(f"→ POST /hooks/{request.caller}   key {request.key}   {_begun(request.body)}")
         answer = request.send()
         _tell_answer(terminal, answer)
         recorded = _is_recorded(document, request, answer)
@@ -289,6 +292,11 @@ def _request(arguments: argparse.Namespace, document: StackDocument) -> senders.
         prefer=", ".join(said) or None,
         recorded=recorded,
     )
+
+
+def _begun(body: bytes) -> str:
+    text = body.decode(errors="replace")
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}… ({len(body):,} bytes)"
 
 
 def _tell_answer(terminal: Terminal, answer: senders.Answer) -> None:
@@ -444,7 +452,7 @@ def _sentence(error: Exception, command: str) -> str:
         return f"{error}{_by_whom(error.port)}: stop it or use {other}"
     if isinstance(error, StackError):
         return str(error)
-    if isinstance(error, NotRecorded | HTTPClientError):
+    if isinstance(error, NotRecorded | HTTPClientError | NoConnection):
         return f"the local stack does not answer: stop what is left of it and start `{typed('up')}` again"
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else f"{error.strerror or error}"

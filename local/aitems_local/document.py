@@ -20,6 +20,15 @@ def state_folder() -> Path:
     return Path(os.environ.get(FOLDER_VARIABLE) or ROOT / ".aitems-bridge")
 
 
+def make_state_folder() -> None:
+    """Make it, readable by this user only. Raises `StackError`."""
+    folder = state_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StackError(f"{folder}: {error.strerror}; {FOLDER_VARIABLE} names the folder") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """An AWS identity's keys."""

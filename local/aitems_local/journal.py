@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from aitems_bridge.events import DETAIL_TYPES
+
 if TYPE_CHECKING:
     from types_boto3_sqs import SQSClient
 
@@ -68,8 +70,21 @@ class Journal:
                 whole = file.read().rpartition(b"\n")[0]
         except FileNotFoundError:
             return [], offset
-        lines = [json.loads(line) for line in whole.splitlines()]
-        return [Announced(line["event"], line["arrived"]) for line in lines], offset + len(whole) + bool(whole)
+        lines = [json.loads(line) for line in whole.split(b"\n") if line]
+        found = [Announced(line["event"], line["arrived"]) for line in lines if _is_ours(line["event"])]
+        return found, offset + len(whole) + bool(whole)
+
+
+def _is_ours(event: dict[str, Any]) -> bool:
+    """Whether it is an announcement: on the bus anybody may name any source, and say anything."""
+    detail = event.get("detail")
+    return (
+        event.get("detail-type") in DETAIL_TYPES.values()
+        and isinstance(detail, dict)
+        and isinstance(detail.get("metadata"), dict)
+        and isinstance(detail.get("data"), dict)
+        and detail["metadata"].keys() >= {"request_id", "event_id", "caller", "idempotency_key"}
+    )
 
 
 class Tap:

@@ -307,8 +307,10 @@ def delivery(
                 key = signing.works_key(entry, body)
             case _:
                 body, key = _hook(caller, entry, asked, key, recorded)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"nothing can be made up for caller {caller}: {error!r}; is it what --file holds?") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if recorded:
+            raise UsageError(f"--file holds nothing that caller {caller} could have sent: {_lack(error)}") from error
+        raise UsageError(f"nothing can be made up for caller {caller}: {_lack(error)}; is its entry right?") from error
     headers = signing.signed(caller, entry, body, key)
     if recorded and scheme == "github" and "x-github-event" in recorded.headers:
         headers["X-GitHub-Event"] = recorded.headers["x-github-event"]
@@ -390,6 +392,10 @@ def masked(secret: str) -> str:
     """Return a secret as it may be shown: its kind and two characters."""
     kind, _, rest = secret.rpartition("_")
     return f"{kind}_{rest[:2]}…" if kind else f"{rest[:2]}…"
+
+
+def _lack(error: Exception) -> str:
+    return f"there is no {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def _scheme(entry: object) -> str:

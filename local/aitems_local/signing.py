@@ -56,6 +56,8 @@ def signed(caller: str, entry: Entry, body: bytes, key: str, at: float | None = 
         raise UsageError(f"caller {caller} has no secret, or a scheme that nobody knows")
     try:
         return sign(entry, str(known[0]), body, key, time.time() if at is None else at)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"caller {caller} signs UTF-8 text, and what is to be sent is none") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"caller {caller} cannot be signed for: {error!r}; see `{typed('callers check')}`") from error
 

@@ -153,13 +153,6 @@ SAFEGUARDS = [
         ("tests/test_wire.py",),
     ),
     Safeguard(
-        "no redirect is followed",
-        "wire",
-        "allow_redirects=False,",
-        "allow_redirects=True,",
-        ("tests/test_wire.py",),
-    ),
-    Safeguard(
         "the time-out bounds the sum of all reads",
         "wire",
         "left = self._until - time.monotonic()",

@@ -368,6 +368,7 @@ def test_secrets_are_masked() -> None:
     """Two characters tell secrets apart; more is nobody's business."""
     assert masked("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw") == "whsec_Mf…"
     assert masked("hush-hush-hush-hush-4711") == "hu…"
+    assert masked("k1iB8CUnT5aQe55eCX_WBq7") == "k1…"
 
 
 def test_a_missing_dependency_is_a_sentence(tmp_path: Path) -> None:

@@ -258,6 +258,21 @@ def test_where_the_secrets_are_is_told(
     assert all(entry["secrets"][0] not in out for entry in stack.callers.values())
 
 
+def test_a_second_stack_gives_the_commands_back(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """Two may run; commands go to the later one, which says so, and to the earlier one again when that has stopped."""
+
+    def stopped(later: Stack) -> NoReturn:
+        assert StackDocument.load(folder) == later.document
+        raise StackError("so")
+
+    monkeypatch.setattr(commands, "_stay", stopped)
+    assert main(["up", "--port", "0"]) == ENVIRONMENT
+    assert "commands go to this one" in capsys.readouterr().err
+    assert StackDocument.load(folder) == stack.document
+
+
 @pytest.mark.parametrize(
     ("entry", "why"),
     [

@@ -128,11 +128,25 @@ def _running(
             )
 
     make_state_folder()
+    earlier = _earlier()
     with Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell) as stack:
+        if earlier:
+            other = f"another stack runs at {earlier.aws_endpoint} (pid {earlier.pid})"
+            print(f"{other}: until this one stops, commands go to this one", file=sys.stderr)
         try:
             yield stack
         finally:
             stack.document.remove(state_folder())
+            if earlier and alive(earlier.pid) and not (state_folder() / "stack.json").exists():
+                earlier.save(state_folder())
+
+
+def _earlier() -> StackDocument | None:
+    """Return the stack that has left word here before, and runs."""
+    try:
+        return StackDocument.load(state_folder())
+    except StackError:
+        return None
 
 
 def _stay(stack: Stack) -> NoReturn:
@@ -438,9 +452,8 @@ def _interruptible() -> Iterator[None]:
 
 def _by_whom(port: int) -> str:
     """Return who has the port, if it is a stack of ours."""
-    try:
-        document = StackDocument.load(state_folder())
-    except StackError:
+    document = _earlier()
+    if document is None:
         return ""
     ours = [urlsplit(url).port for url in (document.aws_endpoint, document.aitems_url)]
     return f" (by another aitems-bridge, pid {document.pid})" if port in ours else ""

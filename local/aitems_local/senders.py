@@ -38,6 +38,7 @@ PRODUCER = "com.acme.shop"
 
 SCHEMES = {"webhook": "standard", "github": "github", "hmac": "hmac", "slack": "slack", "works": "works"}
 """The scheme of each door that is one of HTTP."""
+_KIND = "whsec_"
 _DOORS = {scheme: door for door, scheme in SCHEMES.items()}
 
 Json = dict[str, Any]
@@ -390,8 +391,8 @@ def bus_event(document: "StackDocument", asked: Json, *, source: str = PRODUCER,
 
 def masked(secret: str) -> str:
     """Return a secret as it may be shown: its kind and two characters."""
-    kind, _, rest = secret.rpartition("_")
-    return f"{kind}_{rest[:2]}…" if kind else f"{rest[:2]}…"
+    rest = secret.removeprefix(_KIND)
+    return f"{secret[: len(secret) - len(rest)]}{rest[:2]}…"
 
 
 def _lack(error: Exception) -> str:

@@ -440,6 +440,8 @@ def _interruptible() -> Iterator[None]:
     def interrupt(number: int, _: FrameType | None) -> None:
         for each in numbers:
             signal.signal(each, signal.SIG_IGN)
+        if number == signal.SIGINT and sys.stderr.isatty():
+            os.write(2, b"\n")  # what follows stands below the terminal's ^C
         raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in numbers}

@@ -83,7 +83,7 @@ def _is_ours(event: dict[str, Any]) -> bool:
         and isinstance(detail, dict)
         and isinstance(detail.get("metadata"), dict)
         and isinstance(detail.get("data"), dict)
-        and detail["metadata"].keys() >= {"request_id", "event_id", "caller", "idempotency_key"}
+        and detail["metadata"].keys() >= {"request_id", "event_id"}
     )
 
 

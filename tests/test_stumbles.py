@@ -20,7 +20,7 @@ from aitems_bridge.ledger import Ledger
 from aitems_bridge.record import HOUR, Numbers, Record, State, refuse
 from aitems_local import commands, operate, senders, telling
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, USAGE, main
-from aitems_local.cloud import StackError, UsageError
+from aitems_local.cloud import REGION, ROOT_KEY, StackError, UsageError
 from aitems_local.document import StackDocument
 from aitems_local.operate import Refusal
 from aitems_local.stack import Stack
@@ -212,6 +212,23 @@ def test_commands_take_the_beginning_of_an_id(stack: Stack, name: str, capsys: O
     assert json.loads(capsys.readouterr().out)["request_id"] == one.id
     assert main(["requests", name, "--state", "failed"]) == REFUSED
     assert capsys.readouterr().err == f"{name} is rejected, not failed\n"
+
+
+def test_requests_of_a_deployed_stack_are_shown(
+    stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    """Whoever redrives on AWS has to see what there is; what is lacking to get there is said."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", stack.cloud.endpoint)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, ROOT_KEY)
+    stack.ledger.write(None, recorded(name))
+    assert main(["requests", name, "--stack", stack.name, "--region", REGION]) == OK
+    assert f"rejected  {name}" in capsys.readouterr().out
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(variable, raising=False)
+    assert main(["requests", "--stack", stack.name]) == ENVIRONMENT
+    assert "Say --region" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")

@@ -138,10 +138,11 @@ _ABOUT_ERRORS = (
     "For kinds that are told in events only, the status says what HTTP would."
 )
 _ABOUT_COMMANDS = (
-    "`make setup` puts it into `.venv/bin`: type `.venv/bin/aitems-bridge`, or put that folder on your `PATH`. It exits "
-    "with 0 when what was asked is done, 1 when it was refused or failed, 2 for wrong usage, 3 when the environment is "
-    "in the way (a port, a dependency, no stack), 4 when a request was not settled in time, and 130 or 143 when it was "
-    "interrupted. An id may be shortened, as terminals are shown it, as long as one request only begins so."
+    "`make setup` puts it into `.venv/bin`: type `.venv/bin/aitems-bridge`, or put that folder on your `PATH`. It "
+    "exits with 0 when what was asked is done, 1 when it was refused or failed, 2 for wrong usage, 3 when the "
+    "environment is in the way (a port, a dependency, no stack), 4 when a request was not settled in time, and 130 or "
+    "143 when it was interrupted. An id may be shortened, as terminals are shown it, as long as one request only "
+    "begins so."
 )
 _ABOUT_PARAMETERS = (
     "What `sam deploy --guided` asks, and what `--parameter-overrides NAME=VALUE` sets. Every one has a default "

@@ -327,6 +327,8 @@ DOORS: dict[str, Door] = {
     "NAVER WORKS": HookDoor("works"),
 }
 """Every way in; a new one is to be added here."""
+CHATS = ("Slack", "NAVER WORKS")
+"""Where the same person asking for the same name again is told of the earlier request: no rivals come from there."""
 
 STORM_FAULTS: dict[str, Callable[[str], Fault]] = {
     **{name: make for name, make in FAULTS.items() if make is not None},
@@ -384,7 +386,7 @@ def plan_storm(number: int, seed: int, most: int = 2) -> list[Knock]:
             Knock(
                 f"storm-{seed}-{count}",
                 name,
-                chance.choice(list(DOORS)),
+                chance.choice([door for door in DOORS if not rival or door not in CHATS]),
                 tuple(faults) if chance.random() < SHARE else (),
                 tuple(kills) if chance.random() < KILLED else (),
             )

@@ -198,6 +198,14 @@ OWN = {
 }
 
 
+def agree(entry: Json) -> bool:
+    """Whether both judge alike, as far as the schema can judge: whether an expression compiles it cannot say."""
+    by_schema, by_loader = verdicts({"c": entry})
+    faults = read_document(json.dumps({"c": entry})).faults.values()
+    beyond = [fault for fault in faults if "is no JMESPath expression" in fault]
+    return by_schema is by_loader or bool(beyond)
+
+
 @given(ENTRY, st.booleans())
 def test_schema_and_loader_agree(entry: Json, tidy: bool) -> None:
     """On every entry there is, most of them nearly lawful: ``tidy`` ones have only the members of their scheme."""
@@ -205,8 +213,7 @@ def test_schema_and_loader_agree(entry: Json, tidy: bool) -> None:
     if tidy and others is not None:
         strange = {member for own in OWN.values() for member in own} - others
         entry = {name: value for name, value in entry.items() if name not in strange}
-    by_schema, by_loader = verdicts({"c": entry})
-    assert by_schema is by_loader
+    assert agree(entry)
 
 
 @given(st.sampled_from(sorted(CALLERS)), st.data())
@@ -219,5 +226,4 @@ def test_one_member_changed_is_judged_alike(caller: str, data: st.DataObject) ->
         place = place[name]
         name = data.draw(st.sampled_from(sorted(place)))
     place[name] = data.draw(some(None, 1, "a", ["a"], {"a": "b"}, "X", 300))
-    by_schema, by_loader = verdicts({"c": entry})
-    assert by_schema is by_loader
+    assert agree(entry)

@@ -16,6 +16,7 @@ import pytest
 import requests
 from standardwebhooks import Webhook as Signer
 
+from aitems_bridge import aws
 from aitems_bridge.aitems import AiTEMS
 from aitems_bridge.bridge import Bridge, Invocation, Order, fingerprint
 from aitems_bridge.config import ledger_client, now
@@ -317,7 +318,9 @@ def test_round_trips_of_a_warm_creation(
         "AWS_SECRET_ACCESS_KEY": ROOT_KEY,
     }.items():
         monkeypatch.setenv(variable, value)
+    aws.session.cache_clear()  # another test's has other credentials
     client = ledger_client()
+    aws.session.cache_clear()
     calls: list[str] = []
     client.meta.events.register("before-send", lambda event_name, **_: calls.append(event_name))
     settings = own_stack.aitems.settings

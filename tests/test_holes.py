@@ -515,3 +515,52 @@ def test_a_service_settled_for_another_request_of_the_name_is_not_ours() -> None
     assert (one.state, one.adopted, other.state) == (State.CREATED, True, State.REJECTED)
     assert world.announced[-1][0].endswith(".rejected")
     assert not any(state is State.FAILED for _, state in world.announced)
+
+
+# --- found by a second attack, on the code --------------------------------------------------------------------------
+
+
+def test_a_look_shows_what_was_there_when_it_was_begun() -> None:
+    """A list read before the quiet time is over licenses no second POST, however late its answer comes."""
+    world = World()
+    run(world, world.arrive(world.order("a")), "lose")
+    quiet_until = only(world).quiet_until
+    assert quiet_until is not None
+    pointer = world.pointers[-1]
+    world.posts[0].over = True  # it came to nothing
+    world.advance(quiet_until - SECOND - world.now)
+    look = world.deliver(pointer)
+    while look.at != "after list":
+        world.step(look)
+    world.advance(2 * SECOND)
+    run(world, look)
+    assert (look.done, only(world).state, len(world.posts)) == (True, State.UNKNOWN, 1)
+
+
+def test_what_the_list_showed_is_remembered_when_it_cannot_be_read() -> None:
+    """A candidate whose details cannot be read now is not forgotten: if it vanishes, a person decides."""
+    world = World()
+    run(world, world.arrive(world.order("a")), "land, lose")
+    pointer = world.pointers[-1]
+    world.advance(pointer[0] - world.now)
+    look = world.deliver(pointer)
+    while look.at != "after list":
+        world.step(look)
+    world.list_down = True
+    run(world, look)
+    world.list_down = False
+    assert only(world).seen == "s1"
+    world.services[0].listed_from = world.now + HOUR
+    assert attend(world).state is State.FAILED
+    assert len(world.posts) == 1
+
+
+def test_what_was_seen_and_replaced_is_not_adopted() -> None:
+    """A person deleted what could be ours and made another like it: that one is not taken for ours."""
+    world = World(zone=0)  # so that the early look cannot tell
+    run(world, world.arrive(world.order("a")), "land, lose")
+    assert attend(world).seen == "s1"
+    world.services[0].listed_from = world.now + HOUR
+    world.by_hand("shop-main", "")
+    assert attend(world).state is State.FAILED
+    assert len(world.posts) == 1

@@ -141,8 +141,8 @@ SAFEGUARDS = [
     Safeguard(
         "the connection says whether a byte left",
         "wire",
-        "        self.begun = True\n",
-        "        self.begun = False\n",
+        "        self._guard.begun = True\n",
+        "        self._guard.begun = False\n",
         ("tests/test_wire.py",),
     ),
     Safeguard(

@@ -230,7 +230,7 @@ def test_the_permit_is_asked_after_connecting() -> None:
         answering(b"garbage\r\n\r\n"),
         answering(b"HTTP/1.1 201 Created\r\nContent-Length: 200\r\n\r\n{}"),
         answering(b"HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}"),
-        answering(b"HTTP/1.1 201 Created\r\nContent-Length: 1000002\r\n\r\n" + b" " * 1_000_002),
+        answering(b"HTTP/1.1 201 Created\r\nContent-Length: 4000002\r\n\r\n" + b" " * 4_000_002),
     ],
     ids=["closed", "no HTTP", "cut short", "not decodable", "endless"],
 )

@@ -167,7 +167,7 @@ class BusEvent:
     def orders(self, event_id: str) -> tuple[Order, Order]:
         """Return the request that comes of it, put under that id, and the one instead if the key is another's."""
         envelope = {"source": self.source, "account": ACCOUNT, "id": event_id, "detail": self.detail}
-        order = requested(envelope).order
+        order = requested(envelope, 0).order
         return order, replace(order, key=event_id)
 
     def send(self) -> str:

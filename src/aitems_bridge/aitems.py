@@ -41,9 +41,11 @@ Raises ``Misconfigured``."""
 class LookFailed(BridgeError):
     """AiTEMS could not be read, or not to the end: a look that did not finish is no look."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, ids: tuple[str, ...] = ()) -> None:
         super().__init__(problem.detail)
         self.problem = problem
+        self.ids = ids
+        """Services that could be the request's, as far as they were seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +93,23 @@ class AiTEMS:
     def create(self, command: dict[str, str], permit: Permit) -> Outcome:
         """Send one creation (two where the keys were found to be old) and return what it came to. Raises nothing."""
         body = json.dumps(command, ensure_ascii=False, separators=(",", ":")).encode()
-        posts, begun = 1, self._now()
+        posts, begun = 0, self._now()
         try:
             keys, fetched = self._keys(False)
             answer = self._send("POST", SERVICES, body, keys, permit)
+            posts = 1
             if answer.status == _UNAUTHORISED and not fetched and _shape(answer) is not None:
                 keys, fetched = self._keys(True)
                 if fetched:
-                    posts, begun = 2, self._now()
+                    begun = self._now()
                     answer = self._send("POST", SERVICES, body, keys, permit)
+                    posts = 2
         except Misconfigured as error:
             return NotDone(Problem("keys-refused", str(error)), posts=posts)
         except NotSent as error:
             return NotDone(_unreachable(str(error)), posts=posts)
         except Lost as error:
-            return Unknown(_lost(str(error)), posts=posts)
+            return Unknown(_lost(str(error)), posts=posts + 1)
         outcome = prove(answer, command["name"], begun, self._now(), posts)
         if isinstance(outcome, Made):
             self._check_zone(outcome.answer)
@@ -252,16 +256,16 @@ def wall(text: object) -> int | None:
         return None
     try:
         read = datetime.fromisoformat(text)
-    except ValueError:
+        read = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+        return round(read.timestamp() * SECOND)
+    except (ValueError, OverflowError):
         return None
-    read = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
-    return round(read.timestamp() * SECOND)
 
 
 def _shape(answer: Answer) -> _Shape | None:
     try:
         document = json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
         return None
@@ -283,7 +287,7 @@ def _service(body: bytes) -> Service | None:
     try:
         json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         return Service.model_validate_json(body)
-    except (ValueError, ValidationError):
+    except (ValueError, RecursionError, ValidationError):
         return None
 
 
@@ -307,10 +311,10 @@ def _listed(answer: Answer) -> list[Listed]:
     try:
         services = json.loads(answer.body)["services"]
         return [
-            Listed(str(each["serviceId"]), str(each["name"]), each.get("status"), each.get("createdDate"))
+            Listed(str(each["serviceId"]), str(each["name"]), str(each.get("status")), each.get("createdDate"))
             for each in services
         ]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LookFailed(_unreadable(answer)) from error
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aitems_bridge import config, reconcile
 from aitems_bridge.aitems import AiTEMS, LookFailed
@@ -18,6 +18,7 @@ from aitems_bridge.record import (
     SECOND,
     Numbers,
     Record,
+    Sight,
     State,
     View,
     after_look,
@@ -225,22 +226,31 @@ class Bridge:
                 self._post(claimed, invocation)
 
     def _examine(self, record: Record, invocation: Invocation) -> None:
+        begun = self.now()
         try:
             view = self._look(record, invocation)
-        except LookFailed:
-            self.ledger.write(record, put_off(record, self.now(), self.numbers))
+        except LookFailed as failed:
+            self._put_off(record, failed.ids)
             return
-        looked = after_look(record, view, self.now(), self._lease(invocation), self.numbers)
+        # What was begun before the quiet time was over shows what was there then, however late it is told.
+        judged = begun if begun < (record.quiet_until or 0) else self.now()
+        looked = after_look(record, view, judged, self._lease(invocation), self.numbers)
         if looked.state is State.CREATING and self._seconds_to_post(invocation) <= 0:
-            looked = put_off(record, self.now(), self.numbers)
+            self._put_off(record, view.ids if view.sight is Sight.UNCLEAR else ())
+            return
         try:
             self.ledger.write(record, looked)
         except ServiceClaimed:
             # Claimed between the look and the write: the next look sees by whom.
-            self.ledger.write(record, put_off(record, self.now(), self.numbers))
+            self._put_off(record, view.ids)
             return
         if looked.state is State.CREATING:
             self._post(looked, invocation)
+
+    def _put_off(self, record: Record, seen: tuple[str, ...]) -> None:
+        """Look again later, and remember what was seen that could be ours."""
+        remembered = replace(record, seen=record.seen or (seen[0] if seen else None))
+        self.ledger.write(record, put_off(remembered, self.now(), self.numbers))
 
     def _look(self, record: Record, invocation: Invocation) -> View:
         until = min(self.now() + LOOK, invocation.answer_by)

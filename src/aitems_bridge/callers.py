@@ -52,10 +52,26 @@ def _different(texts: list[str]) -> list[str]:
     return texts
 
 
+def _matches(pattern: str, name: str) -> bool:
+    """Whether the name fits; each part is taken where it first fits, so that many stars cost no more than few."""
+    first, *parts = pattern.split("*")
+    if not parts:
+        return name == pattern
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for part in parts[:-1]:
+        at = name.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return name.endswith(parts[-1]) and len(name) - at >= len(parts[-1])
+
+
 def _compiles(expression: str) -> str:
     try:
         jmespath.compile(expression)
-    except JMESPathError as error:
+    except (JMESPathError, RecursionError) as error:
         raise ValueError(f"is no JMESPath expression: {' '.join(str(error).split())[:200]}") from error
     return expression
 
@@ -64,8 +80,8 @@ def _found(expression: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  # any
     """Return what the expression finds in the body; None where it cannot be worked out on this one."""
     try:
         return jmespath.search(expression, body)
-    except JMESPathError:
-        return None
+    except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError):
+        return None  # some of its functions fail with Python's own errors on what they were not written for
 
 
 Headers = Mapping[str, str]
@@ -129,9 +145,7 @@ class _Entry(_Part):
 
     def allows(self, name: str) -> bool:
         """Whether this caller may create a service of that name: ``*`` matches any run, letters' case counts."""
-        if self.allow is None:
-            return True
-        return any(re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) for pattern in self.allow)
+        return self.allow is None or any(_matches(pattern, name) for pattern in self.allow)
 
     def with_defaults(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Return the request with this caller's defaults where it says nothing."""

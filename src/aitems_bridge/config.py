@@ -107,7 +107,7 @@ def client(service: str, **times: Any) -> Any:  # noqa: ANN401  # one of botocor
 
 def ledger_client() -> Any:  # noqa: ANN401  # as above
     """Return DynamoDB's client: quick to give up on one try, so that an answer is found while the caller waits."""
-    retries = {"mode": "standard", "total_max_attempts": 4}
+    retries = {"mode": "standard", "total_max_attempts": 2}
     return client("dynamodb", connect_timeout=1, read_timeout=1, retries=retries, parameter_validation=False)
 
 
@@ -124,6 +124,7 @@ class Secret:
         self._provider = provider
         self._refreshed = float("-inf")
         self._last: str | None = None
+        self._not_before = float("-inf")
         self._lock = threading.Lock()
 
     def text(self, *, early: bool = False) -> tuple[str, bool]:
@@ -140,10 +141,13 @@ class Secret:
                 if early:
                     self._refreshed = self._monotonic()
             read = early or not provider.has_not_expired_in_cache((arn, None, False))
+            if self._last is not None and read and self._monotonic() < self._not_before:
+                return self._last, False
             try:
                 self._last = text = provider.get(arn, max_age=SECRET_AGE, force_fetch=early)
             except Exception as error:
                 if self._last is not None:
+                    self._not_before = self._monotonic() + EARLY_REFRESH  # who waits here holds up all who ask
                     return self._last, False
                 what = type(error.__cause__ or error.__context__ or error).__name__
                 raise Misconfigured(f"The secret that {self._variable} names cannot be read ({what}).") from error
@@ -169,6 +173,8 @@ class KeysSecret:
             raise Misconfigured('The keys secret must be {"access_key": "…", "secret_key": "…"} and nothing else.')
         if not all(isinstance(value, str) for value in document.values()):
             raise Misconfigured("Both members of the keys secret must be strings.")
+        if not all(value.isascii() and (value.isprintable() or not value) for value in document.values()):
+            raise Misconfigured("The keys secret holds characters that no key has: was it copied with quotes around?")
         if not document["access_key"] or not document["secret_key"]:
             raise Misconfigured("The keys secret is not filled in yet: put the Sub Account's keys there.")
         return Keys(document["access_key"], document["secret_key"]), read

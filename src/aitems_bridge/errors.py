@@ -148,9 +148,13 @@ class Refused(BridgeError):
 
 
 class NotRecorded(Refused):
-    """The ledger could not be written, or not surely: repeating under the same key finds out."""
+    """The ledger could not be written, or not surely: repeating under the same key finds out.
 
-    def __init__(self) -> None:
+    ``cause`` is for the log: AWS's error code, or the type of what went wrong.
+    """
+
+    def __init__(self, cause: str = "") -> None:
+        self.cause = cause
         super().__init__(
             Problem(
                 "not-recorded",

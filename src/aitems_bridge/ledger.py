@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from types_boto3_dynamodb.client import DynamoDBClient
 
 VERSION = 1
-TRIES = 5
+TRIES = 8
+LONGEST_PAUSE = 0.4
+"""Seconds between two tries of a transaction that met another one."""
 
 Image = dict[str, Any]
 """An item in DynamoDB's own notation, as the API and the stream give it: ``{"name": {"S": "…"}}``."""
@@ -173,7 +175,8 @@ class Ledger:
 
     def _name_write(self, old: Record | None, new: Record) -> Any:  # noqa: ANN401  # DynamoDB's own notation
         held = old is not None and old.holds_name
-        asked = old is None and bool(new.name)
+        # One that waits for the name leaves it alone: whoever has it is found by it, and must be able to give it back.
+        asked = old is None and new.state is State.RECEIVED and not new.waits and bool(new.name)
         if new.holds_name == held and not asked:
             return None
         update: dict[str, Any] = {
@@ -213,7 +216,7 @@ class Ledger:
         errors = self.client.exceptions
         for attempt in range(TRIES):
             if attempt:
-                self.sleep(0.05 * 2**attempt * (0.5 + random.random() / 2))  # noqa: S311  # spreads tries, no secret
+                self.sleep(min(LONGEST_PAUSE, 0.05 * 2**attempt) * (0.5 + random.random() / 2))  # noqa: S311  # spreads tries, no secret
             try:
                 self.client.transact_write_items(TransactItems=writes, ClientRequestToken=token)
             except errors.TransactionCanceledException as error:
@@ -221,20 +224,20 @@ class Ledger:
                 if any(_failed(reason) for reason in reasons):
                     return reasons
                 if any(reason.get("Code") in _HOPELESS for reason in reasons):
-                    raise NotRecorded from error
+                    raise NotRecorded(_code(error)) from error
             except errors.TransactionInProgressException:
                 continue
             except _ledger_failures() as error:
-                raise NotRecorded from error
+                raise NotRecorded(_code(error)) from error
             else:
                 return None
-        raise NotRecorded
+        raise NotRecorded("TransactionConflict")
 
     def _item(self, key: str) -> Image | None:
         try:
             found = self.client.get_item(TableName=self.table, Key={"pk": {"S": key}}, ConsistentRead=True)
         except _ledger_failures() as error:
-            raise NotRecorded from error
+            raise NotRecorded(_code(error)) from error
         return found.get("Item")
 
 
@@ -249,3 +252,10 @@ def _ledger_failures() -> tuple[type[Exception], ...]:
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # the relay reads images without it
 
     return (BotoCoreError, ClientError)
+
+
+def _code(error: BaseException) -> str:
+    """Return AWS's error code, or the type of an error that is not AWS's: never a message, which may hold an item."""
+    response = getattr(error, "response", None)
+    code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+    return str(code or type(error).__name__)

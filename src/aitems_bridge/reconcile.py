@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
 
-from aitems_bridge.aitems import AiTEMS, Listed, wall
+from aitems_bridge.aitems import AiTEMS, Listed, LookFailed, wall
 from aitems_bridge.models import Service
 from aitems_bridge.record import HOUR, SECOND, Clock, Record, Sight, View
 from aitems_bridge.wire import Permit
@@ -85,6 +85,11 @@ def look(
     mine: list[Listed] = []
     unclear: list[Listed] = []
     for listed in listing.named:
+        read = age(
+            record, wall(listed.created), listing.ahead, aitems.utc_offset, now(), zone_agrees=aitems.zone_agrees
+        )
+        if read is Age.OLDER:
+            continue
         owner = claimant(listed.service_id)
         if owner is not None and owner.id != record.id:
             if owner.name.lower() != record.name.lower():
@@ -93,11 +98,7 @@ def look(
             # Theirs: from a request's first POST until it is settled, nobody else has the name. So they were settled
             # before ours was sent, and what they were settled with was there already.
             continue
-        read = age(
-            record, wall(listed.created), listing.ahead, aitems.utc_offset, now(), zone_agrees=aitems.zone_agrees
-        )
-        if read is not Age.OLDER:
-            (mine if read is Age.OURS else unclear).append(listed)
+        (mine if read is Age.OURS else unclear).append(listed)
     ids = tuple(dict.fromkeys((*(listed.service_id for listed in (*mine, *unclear)), *ids)))
     if len(mine) + len(unclear) > 1:
         return View(Sight.CONTRADICTION, ids, why="Several services could be this request's.")
@@ -112,7 +113,10 @@ def look(
 
 def _read(record: Record, aitems: AiTEMS, ids: tuple[str, ...], permit: Permit) -> View:
     service_id = ids[0]
-    found = aitems.read(service_id, permit)
+    try:
+        found = aitems.read(service_id, permit)
+    except LookFailed as failed:
+        raise LookFailed(failed.problem, ids) from failed
     if found is None:
         why = "A service that could be this request's vanished while it was read."
         return View(Sight.CONTRADICTION, ids, why=why)

@@ -175,7 +175,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """Surely nothing was made, and the request is not to blame. ``sent`` is false where no byte was handed over."""
+    """Surely nothing was made, and the request is not to blame. ``posts`` is 0 where no byte was handed over."""
 
     problem: Problem
     slow: bool = False
@@ -350,7 +350,8 @@ def after_look(record: Record, view: View, now: int, lease_until: int, numbers: 
     if record.state is not State.UNKNOWN or record.quiet_until is None:
         raise Illegal(f"look from {record.state}")
     early = now < record.quiet_until
-    if view.sight is Sight.OURS and (record.posts == 1 or not early):
+    gone = record.seen is not None and record.seen not in view.ids
+    if view.sight is Sight.OURS and not gone and (record.posts == 1 or not early):
         if view.answer is None or view.service_id is None:
             raise Illegal("ours without an answer")
         return _created(record, view.answer, view.service_id, now, numbers, adopted=True)
@@ -371,7 +372,7 @@ def _after_quiet_look(  # noqa: C901, PLR0911  # a table
     match view.sight:
         case Sight.CONTRADICTION:
             return _contradiction(record, view.why, view.ids, now)
-        case Sight.OLDER | Sight.OTHER_CASE | Sight.NONE if record.seen is not None and record.seen not in view.ids:
+        case _ if record.seen is not None and record.seen not in view.ids:
             why = f"Service {record.seen} could have been this request's, and is gone."
             return _contradiction(record, why, (record.seen, *view.ids), now)
         case Sight.OLDER:

@@ -214,7 +214,9 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
         try:
             replies.tell(json.loads(record["body"]))
         except (NotReplied, requests.RequestException, Misconfigured) as error:
-            logger.warning("not replied", extra={"cause": str(error) or type(error).__name__})
+            # A transport's own message holds the address, and Slack's address is a right to post.
+            cause = str(error) if isinstance(error, BridgeError) else type(error).__name__
+            logger.warning("not replied", extra={"cause": cause})
             failed.append(record["messageId"])
         except Exception:
             logger.exception("a reply failed", extra={"message_id": record["messageId"]})

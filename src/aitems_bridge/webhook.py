@@ -93,6 +93,9 @@ class Webhook:
         except doors.SignatureRefused as refused:
             logger.warning("signature refused", extra={"cause": refused.cause})
             return _problem(refused.problem)
+        except NotRecorded as refused:
+            logger.error("not recorded", extra={"cause": refused.cause})  # noqa: TRY400  # the cause is all there is
+            return _problem(refused.problem)
         except Refused as refused:
             return _problem(refused.problem)
         except KeyReused as reused:
@@ -191,7 +194,8 @@ class Webhook:
                 return voice.again(earlier, self.now())
             document = asked.document()
             record, known = self.bridge.open(replace(order, command=document, payload_hash=fingerprint(document)), None)
-        except NotRecorded:
+        except NotRecorded as refused:
+            logger.error("not recorded", extra={"cause": refused.cause})  # noqa: TRY400  # as above
             return voice.shut()
         except Refused as refused:
             return voice.problem(refused.problem)
@@ -208,7 +212,7 @@ class Webhook:
 
     def _awaited(self, record: Record, answer_by: int) -> Record:
         """Wait for what there was no time to do here, as long as the caller wants to; nothing runs here meanwhile."""
-        while record.state is State.RECEIVED and record.last is None and self.now() + POLL * SECOND < answer_by:
+        while record.state.open and record.last is None and self.now() + POLL * SECOND < answer_by:
             self.sleep(POLL)
             record = self.bridge.ledger.get(record.id) or record
         return record
@@ -398,7 +402,9 @@ def _say(queue_url: str, message: dict[str, Any]) -> None:
 
 @cache
 def _queues() -> Any:  # noqa: ANN401  # one of botocore's run-time classes
-    return config.client("sqs", connect_timeout=1, read_timeout=2)
+    return config.client(
+        "sqs", connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}
+    )
 
 
 def handler(event: dict[str, Any], context: Any) -> Response:  # noqa: ANN401  # Lambda's context

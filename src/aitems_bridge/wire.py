@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from requests import Response
 
-MOST_BYTES = 1_000_000
+MOST_BYTES = 4_000_000
 """A longer answer is not read to its end; nothing documented comes near it."""
 
 
@@ -95,9 +95,7 @@ class _Guard:
 
     def admit(self, sock: socket.socket) -> "_Bounded":
         """Let the connected socket be used, for as long as is permitted. Raises ``_TooLate``."""
-        bounded = _Bounded(sock, self._permit())
-        self.begun = True
-        return bounded
+        return _Bounded(sock, self._permit(), self)
 
 
 class _Bounded(io.RawIOBase):
@@ -106,14 +104,17 @@ class _Bounded(io.RawIOBase):
     Raises ``_TooLate`` where there are none.
     """
 
-    def __init__(self, sock: socket.socket, seconds: float) -> None:
+    def __init__(self, sock: socket.socket, seconds: float, guard: _Guard) -> None:
         if seconds <= 0:
             raise _TooLate
         self._sock = sock
+        self._guard = guard
         self._until = time.monotonic() + seconds
 
     def sendall(self, data: bytes) -> None:
-        self._in_time().sendall(data)
+        sock = self._in_time()
+        self._guard.begun = True
+        sock.sendall(data)
 
     def readinto(self, into: "WriteableBuffer") -> int:
         return self._in_time().recv_into(into)

@@ -5,9 +5,11 @@ counts crashes only. Messages of one batch are worked on at once: each waits for
 """
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -15,9 +17,10 @@ from aws_lambda_powertools import Logger
 
 from aitems_bridge import config
 from aitems_bridge.bridge import Bridge, Invocation, KeyReused, Order, fingerprint, from_environment
-from aitems_bridge.errors import Problem, Refused, Violation
+from aitems_bridge.errors import NotRecorded, Problem, Refused, Violation
 from aitems_bridge.events import REQUESTED
 from aitems_bridge.models import CreateService, quoted
+from aitems_bridge.record import SECOND
 
 MOST_AT_ONCE = 10
 LONGEST_KEY = 256
@@ -34,8 +37,12 @@ class Requested:
     event_key: str
 
 
-def requested(envelope: dict[str, Any]) -> Requested:
-    """Return the request that an event of EventBridge carries. Raises ``KeyError`` for what is no such event."""
+def requested(envelope: dict[str, Any], oldest: int) -> Requested:
+    """Return the request that an event of EventBridge carries. Raises ``KeyError`` for what is no such event.
+
+    An event from before ``oldest`` (milliseconds since the epoch) is refused: what became of its request may be
+    forgotten, and a replay would be taken for a new one.
+    """
     source, account, event_key = str(envelope["source"]), str(envelope["account"]), str(envelope["id"])
     detail = envelope["detail"]
     given: dict[str, Any] = dict(detail) if isinstance(detail, dict) else {}
@@ -50,13 +57,17 @@ def requested(envelope: dict[str, Any]) -> Requested:
         said = f"{quoted(key)} is not a string of 1 to {LONGEST_KEY} printable ASCII characters"
         errors = (*errors, Violation("#/idempotency_key", "pattern", said))
         key, command = event_key, None
+    payload_hash = fingerprint(command if command is not None else detail)
+    if _moment(envelope.get("time")) < oldest:
+        said = "is older than requests are remembered; send the request as a new event"
+        errors, command = (*errors, Violation("#/time", "minimum", said)), None
     order = Order(
         channel="bus",
         scope=f"bus:{account}:{source}",
         key=key,
         caller=source,
         command=command,
-        payload_hash=fingerprint(command if command is not None else detail),
+        payload_hash=payload_hash,
         requested_by=f"account:{account}",
     )
     if not errors:
@@ -66,13 +77,21 @@ def requested(envelope: dict[str, Any]) -> Requested:
     return Requested(order, Problem("invalid-request", said, errors=errors), event_key)
 
 
+def _moment(time: object) -> float:
+    """Return an event's time in milliseconds since the epoch; one that says none is of now."""
+    try:
+        return datetime.fromisoformat(time).timestamp() * SECOND if isinstance(time, str) else math.inf
+    except (ValueError, OverflowError):
+        return math.inf
+
+
 def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation, *, dead: bool = False) -> bool:
     """Open what the event asks for, or record it as rejected: on the bus there is nobody to answer.
 
     A key used again for another payload is a request of its own, under the event's id, and rejected. What comes from
     the dead letters is not opened but buried. False: keep the message.
     """
-    request = requested(envelope)
+    request = requested(envelope, bridge.now() - bridge.numbers.retention)
     try:
         if request.problem is not None:
             bridge.refuse(request.order, request.problem)
@@ -142,7 +161,8 @@ def _done(attend: Callable[[dict[str, Any]], bool], record: dict[str, Any]) -> b
     try:
         return attend(record)
     except Refused as refused:
-        logger.warning("a message is kept", extra={"cause": refused.problem.slug, "message_id": record["messageId"]})
+        cause = refused.cause if isinstance(refused, NotRecorded) else refused.problem.slug
+        logger.warning("a message is kept", extra={"cause": cause, "message_id": record["messageId"]})
     except (KeyError, ValueError, TypeError):
         logger.exception("a message cannot be read", extra={"message_id": record["messageId"]})
     except Exception:

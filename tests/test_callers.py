@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -233,3 +234,29 @@ def test_a_secret_that_cannot_be_read_keeps_the_last_good_document() -> None:
 def test_without_any_good_document_every_door_is_shut(text: str) -> None:
     """A cold process with nothing to go by answers 503, which makes senders try again."""
     assert slug(Callers(Vault(text), Told()), "backoffice") == "caller-unavailable"
+
+
+def test_an_expression_too_deep_shuts_that_one_door() -> None:
+    """However an expression fails to compile, it is that entry's fault and nobody else's."""
+    document = of(backoffice=ENTRY | {"when": "!" * 900 + "a"}, shop=ENTRY)
+    assert list(document.callers) == ["shop"]
+    assert "when" in document.faults["backoffice"]
+
+
+@pytest.mark.parametrize("expression", ["contains(title, tag)", "tag < title", "ceil(to_number(title))"])
+def test_an_expression_that_cannot_be_worked_out_finds_nothing(expression: str) -> None:
+    """Jmespath fails in Python's own ways on some values: the payload is ignored, and nothing breaks."""
+    caller = of(backoffice=ENTRY | {"when": expression}).callers["backoffice"]
+    assert isinstance(caller, StandardCaller)
+    titles: list[object] = ["nan", "inf", "x", 7, None, []]
+    for title in titles:
+        assert caller.wants({"title": title, "tag": 7}) in (True, False)
+
+
+def test_many_stars_cost_no_more_than_few() -> None:
+    """A pattern is matched in one pass: nobody's pattern can hold the door up."""
+    caller = of(backoffice=ENTRY | {"allow": ["*a" * 20]}).callers["backoffice"]
+    begun = time.process_time()
+    assert not caller.allows("a" * 19 + "b")
+    assert caller.allows("a" * 20)
+    assert time.process_time() - begun < 0.05

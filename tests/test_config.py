@@ -250,3 +250,36 @@ def test_a_secret_that_is_misnested_is_misconfigured_too(secret: config.Secret, 
 
 def _whole_chain(error: BaseException | None) -> list[Any]:
     return [] if error is None else [repr(error), *_whole_chain(error.__cause__ or error.__context__)]
+
+
+class Expired(config.Vault):
+    """A cache in which everything has expired."""
+
+    def has_not_expired_in_cache(self, key: tuple[str, object, object]) -> bool:
+        """See `Vault.has_not_expired_in_cache`."""
+        del key
+        return False
+
+
+def test_an_outage_is_not_waited_for_by_each_who_asks(
+    vault: Vault, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Secrets Manager is away the last text is given at once, and it is asked again half a minute later."""
+    monkeypatch.setenv("KEYS_SECRET_ARN", ARN)
+    secret = config.Secret("KEYS_SECRET_ARN", monotonic=ticks, provider=Expired(vault))
+    secret.text()
+    vault.fault = TimeoutError()
+    for _ in range(5):
+        assert secret.text() == (vault.text, False)
+    assert len(vault.asked) == 2
+    ticks.now += config.EARLY_REFRESH
+    vault.fault = None
+    assert secret.text() == (vault.text, True)
+
+
+def test_keys_with_characters_that_no_key_has(secret: config.Secret, vault: Vault) -> None:
+    """Curly quotes come along when keys are copied: the operator is told, without the key."""
+    vault.text = json.dumps({"access_key": "“AK”", "secret_key": "SK"})
+    with pytest.raises(Misconfigured, match="quotes") as error:
+        config.KeysSecret(secret)(False)
+    assert "AK" not in str(error.value)

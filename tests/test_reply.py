@@ -1,6 +1,7 @@
 """What a chat is told: by what the ledger holds, in its time, and never to the harm of the creation."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import requests
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.events import event_id
 from aitems_bridge.record import MINUTE, Record
-from aitems_bridge.reply import NotReplied, Replies, Slack, Works
+from aitems_bridge.reply import NotReplied, Replies, Slack, Works, answer, logger
 from aitems_local.chats import Chats
 from contract import RECORDS, UNKNOWN
 
@@ -202,3 +203,20 @@ def test_another_accounts_secret_gets_no_token(desk: Desk) -> None:
     desk.secret = json.dumps({"works": {BOT: desk.chats.account.secret() | {"client_secret": "other"}}})
     with pytest.raises(NotReplied):
         desk.tell(CREATED, to=TO_WORKS)
+
+
+def test_a_reply_address_is_never_logged(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """Slack's address is a right to post for half an hour: what a transport says of it does not reach the log."""
+    dead = Chats()
+    dead.start()
+    dead.stop()
+    told = {"kind": "reply", "request_id": CREATED.id, "event_id": event_id(CREATED)}
+    address = {"kind": "slack", "url": f"{dead.url}/commands/T123/SECRETTOKEN"}
+    desk.shelf.record = replace(CREATED, reply=address)
+    replies = replace(desk.replies, slack=Slack((dead.url,)))
+    logging.getLogger(logger.name).addHandler(caplog.handler)
+    batch = {"Records": [{"messageId": "1", "body": json.dumps(told)}]}
+    assert answer(replies, batch) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    logged = " ".join(str(vars(record)) for record in caplog.records)
+    assert "ConnectionError" in logged
+    assert "SECRETTOKEN" not in logged

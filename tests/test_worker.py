@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -349,3 +350,13 @@ def test_dead_letters_are_told_by_their_queue(aws: Aws) -> None:
     body = envelope({"name": "shop-main", "idempotency_key": "order-4711"})
     assert failed(worker.handler(batch(body, queue=DEAD), Context(60))) == []
     assert aws.items[f"request#{ORDER_ID}"]["state"] == {"S": "failed"}
+
+
+@pytest.mark.parametrize(("days", "state"), [(29, State.CREATED), (31, State.REJECTED)])
+def test_an_old_event_is_no_new_request(world: World, days: int, state: State) -> None:
+    """What became of it may be forgotten, so a replay of the bus's archive from then is refused, and says so."""
+    moment = datetime.fromtimestamp(world.clock() / 1000, UTC) - timedelta(days=days)
+    assert take(world, envelope(time=moment.isoformat().replace("+00:00", "Z")))
+    assert world.record.state is state
+    if state is State.REJECTED:
+        assert [error.pointer for error in rejected(world).errors] == ["#/time"]

@@ -208,7 +208,11 @@ def _replies() -> Replies:
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     """Tell what a batch of the replies queue stands for; what was not told is reported, and comes again."""
-    replies = _replies()
+    return answer(_replies(), event)
+
+
+def answer(replies: Replies, event: dict[str, Any]) -> dict[str, Any]:
+    """Tell a batch, and return what of it failed."""
     failed = []
     for record in event["Records"]:
         try:

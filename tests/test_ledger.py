@@ -5,6 +5,7 @@ The second half stands a proxy before the real one: answers that are lost, refus
 
 import json
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dynamodb_local
+from aitems_bridge import aws
+from aitems_bridge.bridge import RECORD_RESERVE
+from aitems_bridge.config import ledger_client
 from aitems_bridge.errors import KINDS, NotRecorded, Problem, Upstream, Violation
 from aitems_bridge.ledger import TRIES, Ledger, Moved, NameTaken, ServiceClaimed, image_of, record_of
 from aitems_bridge.record import (
@@ -817,3 +821,23 @@ def test_a_ledger_that_is_not_there_is_said_so(tmp_path: Path) -> None:
         ledger.get(tmp_path.name)
     with pytest.raises(NotRecorded):
         ledger.write(None, claimed(a_request()))
+
+
+def test_a_silent_ledger_takes_no_longer_than_the_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client that is deployed has given up before the time that is kept back for recording is over."""
+    with socket.create_server(("127.0.0.1", 0), backlog=20) as silent:
+        for variable, value in {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "AWS_DEFAULT_REGION": "ap-northeast-2",
+            "AWS_ACCESS_KEY_ID": "nobody",
+            "AWS_SECRET_ACCESS_KEY": "nobody",
+        }.items():
+            monkeypatch.setenv(variable, value)
+        aws.session.cache_clear()
+        ledger = Ledger(ledger_client(), TABLE)
+        aws.session.cache_clear()
+        begun = time.monotonic()
+        with pytest.raises(NotRecorded) as error:
+            ledger.write(None, claimed(a_request()))
+    assert time.monotonic() - begun < RECORD_RESERVE / SECOND
+    assert error.value.cause == "ReadTimeoutError"

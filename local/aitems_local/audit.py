@@ -28,6 +28,7 @@ from aitems_local.stack import Stack
 
 FINAL = {State.CREATED: "AiTEMS Service Created", State.REJECTED: "AiTEMS Service Creation Rejected"}
 
+_CHATS = ("slack", "works")
 _SENDER_TRIES = 40
 _SENDER_PAUSE = 1.0
 
@@ -81,7 +82,14 @@ class HookDoor:
     def letter(self, stack: Stack, name: str, key: str) -> "HookLetter":
         """Return a request for a service of that name. NAVER WORKS makes its own key of who said what, and when."""
         signed = self.signed(stack, name, None if self.scheme == "works" else key)
-        return HookLetter(signed, lambda: signed if self.scheme == "works" else self.signed(stack, name, key))
+
+        def sign() -> senders.SignedWebhook:
+            return signed if self.scheme == "works" else self.signed(stack, name, key)
+
+        def recorded() -> bool:
+            return self.scheme not in _CHATS or stack.ledger.get(signed.request_id) is not None
+
+        return HookLetter(signed, sign, recorded)
 
     def signed(self, stack: Stack, name: str, key: str | None) -> senders.SignedWebhook:
         """Return the call, signed now."""
@@ -90,10 +98,15 @@ class HookDoor:
 
 @dataclass(frozen=True, slots=True)
 class HookLetter:
-    """A request for the HTTP API. ``sign`` signs it anew, for a signature is good for some minutes only."""
+    """A request for the HTTP API. ``sign`` signs it anew, for a signature is good for some minutes only.
+
+    A chat is always answered with 200, and the person who asked reads whether it was accepted: ``recorded`` stands for
+    that reading.
+    """
 
     signed: senders.SignedWebhook
     sign: Callable[[], senders.SignedWebhook]
+    recorded: Callable[[], bool]
 
     @property
     def request_id(self) -> str:
@@ -112,7 +125,9 @@ class HookLetter:
             if answer.status == HTTPStatus.CREATED:
                 return Heard("created", answer.body.get("serviceId"))
             if answer.status < HTTPStatus.MULTIPLE_CHOICES:
-                return Heard()
+                if self.recorded():
+                    return Heard()
+                continue
             if answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and answer.request_id:
                 return Heard("rejected")
         return None

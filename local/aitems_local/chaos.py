@@ -612,11 +612,11 @@ def _runs(arguments: argparse.Namespace) -> tuple[dict[str, Run], dict[str, Reco
     with Stack.start() as cloud:
         if arguments.only in (None, "recovery") and not arguments.short:
             recoveries = _recovery(cloud)
+        if arguments.only in (None, "storm"):
+            runs["storm"] = _storm(cloud, arguments)
         if arguments.only in (None, "matrix"):
             with ThreadPoolExecutor(len(WORLDS)) as pool:
                 runs |= zip(WORLD_NAMES, pool.map(lambda world: _matrix(cloud, world, arguments), WORLDS), strict=True)
-        if arguments.only in (None, "storm"):
-            runs["storm"] = _storm(cloud, arguments)
     return runs, recoveries
 
 
@@ -637,7 +637,7 @@ def _storm(cloud: Stack, arguments: argparse.Namespace) -> Run:
     number = arguments.requests or (150 if arguments.short else 1200)
     with bridge(cloud, "storm", batch=10) as (stack, interceptor):
         stack.aitems.configure(**WORLDS[1].settings)
-        run = run_storm(stack, interceptor, plan_storm(number, arguments.seed), seed=arguments.seed, timeout=600)
+        run = run_storm(stack, interceptor, plan_storm(number, arguments.seed), seed=arguments.seed, timeout=300)
     _say(f"storm, seed {arguments.seed}: {number} knocks, {len(run.verdicts)} requests, {run.seconds:.0f} s")
     return run
 

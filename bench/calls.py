@@ -8,8 +8,9 @@ import json
 import time
 import uuid
 from typing import Any
+from urllib.parse import urlencode
 
-from canned import WEBHOOK_SECRET
+from canned import SLACK_SECRET, WEBHOOK_SECRET
 from runtime import ACCOUNT, REGION
 
 Json = dict[str, Any]
@@ -51,6 +52,27 @@ def webhook(*, prefer: str | None = None) -> Json:
 def acknowledged() -> Json:
     """Return a webhook whose caller does not wait for the outcome."""
     return webhook(prefer="respond-async")
+
+
+def slash_command() -> Json:
+    """Return a Slack command that asks for a service, signed as Slack signs it."""
+    asked = f"create shop-{next(_number):08d} batch made in the bench"
+    form = {
+        "team_id": "T1DC2JH3J",
+        "user_id": "U1",
+        "command": "/aitems",
+        "text": asked,
+        "trigger_id": uuid.uuid4().hex,
+    }
+    body, sent = urlencode(form), str(int(time.time()))
+    digest = hmac.new(SLACK_SECRET.encode(), f"v0:{sent}:{body}".encode(), hashlib.sha256).hexdigest()
+    call = webhook()
+    call["headers"] = {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-slack-request-timestamp": sent,
+        "x-slack-signature": f"v0={digest}",
+    }
+    return call | {"rawPath": "/hooks/slack", "pathParameters": {"caller": "slack"}, "body": body}
 
 
 def work(size: int = 1) -> Json:

@@ -15,9 +15,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 WEBHOOK_SECRET = "whsec_" + "Zm9yIHRoZSBiZW5jaCBvbmx5LCBubyBzZWNyZXQ="  # made up
-SECRETS = {
+SLACK_SECRET = "8f742231b10e8888abcd99yyyzzz85a5"  # noqa: S105  # the one in Slack's documentation
+SECRETS: dict[str, dict[str, Any]] = {
     "keys": {"access_key": "bench", "secret_key": "bench"},
-    "callers": {"backoffice": {"scheme": "standard", "secrets": [WEBHOOK_SECRET]}},
+    "callers": {
+        "backoffice": {"scheme": "standard", "secrets": [WEBHOOK_SECRET]},
+        "slack": {"scheme": "slack", "secrets": [SLACK_SECRET], "slack": {"teams": ["T1DC2JH3J"]}},
+    },
 }
 _KST = timedelta(hours=9)
 

@@ -51,6 +51,13 @@ CONTENDERS = (
         lambda answer: answer["statusCode"] == 202,
     ),
     Contender(
+        "chat",
+        "aitems_bridge.webhook.handler",
+        "webhook",
+        calls.slash_command,
+        lambda answer: "Creating" in json.loads(answer["body"])["text"],
+    ),
+    Contender(
         "worker", "aitems_bridge.worker.handler", "webhook", calls.work, lambda answer: not answer["batchItemFailures"]
     ),
     Contender("relay", "aitems_bridge.relay.handler", "relay", calls.changes, lambda answer: answer is None),

@@ -61,6 +61,11 @@ def lines(result: Result) -> list[Line]:
         Line("webhook, warm p99", ratio("webhook", "warm_p99_ms"), 1.6),
         Line("acknowledgement, init + first call", ratio("acknowledgement", "first_ms"), 1.0),
         Line("acknowledgement, init + first call, processor time", ratio("acknowledgement", "first_processor_ms"), 1.0),
+        *(
+            [Line("Slack command acknowledged, init + first call", each["chat"]["first_ms"] / 1000, 3.0, "s")]
+            if "chat" in each
+            else []
+        ),
         Line("relay, init + first batch", ratio("relay", "first_ms"), 0.9),
         Line("relay, init + first call, processor time", ratio("relay", "first_processor_ms"), 0.9),
         Line("webhook, peak memory", ratio("webhook", "peak_mb"), 1.3),

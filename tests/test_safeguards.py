@@ -95,14 +95,20 @@ SAFEGUARDS = [
     Safeguard(
         "early looks adopt only with one POST in doubt",
         "record",
-        "view.sight is Sight.OURS and (record.posts == 1 or not early)",
-        "view.sight is Sight.OURS",
+        "and not gone and (record.posts == 1 or not early)",
+        "and not gone",
     ),
     Safeguard(
         "the list before the second POST",
         "bridge",
         "        return reconcile.look(record, self.aitems, self.ledger.claimant, self.now, permit)",
         "        return View(reconcile.Sight.NONE)",
+    ),
+    Safeguard(
+        "a look counts from when it was begun",
+        "bridge",
+        "judged = begun if begun < (record.quiet_until or 0) else self.now()",
+        "judged = self.now()",
     ),
     Safeguard(
         "what was seen and is gone is not made again",

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -105,15 +105,7 @@ def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation, *,
             f"The key {quoted(order.key)} was used for another request ({reused.record.id}). "
             "Nothing was created for this one; send it under a new key."
         )
-        own = Order(
-            channel=order.channel,
-            scope=order.scope,
-            key=request.event_key,
-            caller=order.caller,
-            command=order.command,
-            payload_hash=order.payload_hash,
-            requested_by=order.requested_by,
-        )
+        own = replace(order, key=request.event_key)
         try:
             bridge.refuse(own, request.problem or Problem("key-reused", said))
         except KeyReused:

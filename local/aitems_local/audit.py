@@ -41,9 +41,6 @@ class Sent:
     name: str
     label: tuple[str, ...] = ()
     """What was done to it, for the table."""
-    rival: bool = False
-    """Whether others ask for a service of the same name. Where one of them was settled by looking only, nobody but a
-    person can tell whose the service is: then it may end as failed, announced and kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +266,6 @@ def _judged(sent: Sent, record: Record | None, made: list[str], events: list[Ann
     failed = {str(event.metadata["event_id"]) for event in events if not event.metadata["final"]}
     state = str(record.state) if record else "none"
     verdict = Verdict(sent, state, len(made), len(finals), len(failed), duplicates=0, lost=0)
-    if sent.rival and record is not None and record.state is State.FAILED and record.doubt and failed and not finals:
-        return verdict
     if record is None or not record.state.final:
         verdict.lost = 1
         verdict.faults.append(f"no final state: {state}{_why(record)}")

@@ -360,8 +360,7 @@ STORM_KILLS = (
 SHARE = 0.2
 """Of the knocks, how many come again under a key that was used before; of the requests, how many meet a fault."""
 KILLED, RIVALS = 0.1, 0.04
-"""Of the requests, how many meet planned kills, and how many ask for a name that one other asks for. A third might wait
-for a person: where two were in doubt, a service cannot be told to be either's, and the one in doubt keeps the name."""
+"""Of the requests, how many meet planned kills, and how many ask for a name that another asks for."""
 WEATHER = 0.02
 """Of the calls to AWS, how many are refused, or done without an answer."""
 
@@ -376,10 +375,8 @@ def plan_storm(number: int, seed: int, most: int = 2) -> list[Knock]:
             first = chance.choice(earlier[-20:])  # so that many come while the first is still being worked on
             knocks.append(Knock(first.key, first.name, first.door, again=True))
             continue
-        names = Counter(knock.name for knock in earlier)
-        alone = [knock.name for knock in earlier[-20:] if names[knock.name] == 1]
-        rival = bool(alone) and chance.random() < RIVALS
-        name = chance.choice(alone) if rival else f"s{count:05d}"
+        rival = bool(earlier) and chance.random() < RIVALS
+        name = chance.choice(earlier[-20:]).name if rival else f"s{count:05d}"
         faults = [chance.choice(list(STORM_FAULTS)) for _ in range(min(most, chance.choice((1, 1, 2))))]
         kills = chance.sample(STORM_KILLS, min(most, chance.choice((1, 1, 2))))
         knocks.append(
@@ -406,9 +403,8 @@ def run_storm(stack: Stack, interceptor: Interceptor, knocks: Sequence[Knock], *
             continue
         letter = letters[knock.key] = DOORS[knock.door].letter(stack, knock.name, knock.key)
         stack.aitems.add_faults(*(STORM_FAULTS[fault](knock.name) for fault in knock.faults))
-        rival = names[knock.name] > 1
-        sent.append(Sent(letter.request_id, knock.name, (knock.door,), rival))
-        if not rival:  # of rivals nobody could tell whose POST it is
+        sent.append(Sent(letter.request_id, knock.name, (knock.door,)))
+        if names[knock.name] == 1:  # of rivals nobody could tell whose POST it is
             interceptor.plan(letter.request_id, knock.name, knock.kills)
     interceptor.weather = _weather(seed)
     with _reaper(stack, seed) as reaped:

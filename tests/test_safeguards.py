@@ -69,9 +69,9 @@ SAFEGUARDS = [
     ),
     Safeguard(
         "the lease is checked",
-        "bridge",
-        "record.lease_until is not None and self.now() <= record.lease_until",
-        "False",
+        "record",
+        "return self.state is State.CREATING and self.lease_until is not None and now <= self.lease_until",
+        "return False",
     ),
     Safeguard(
         "the name lock",

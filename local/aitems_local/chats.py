@@ -11,6 +11,7 @@ by other processes at `GET /_chats/said`.
 
 import json
 import secrets
+import sys
 import threading
 import time
 from collections import Counter
@@ -230,6 +231,11 @@ def _object(body: bytes) -> Json:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     chats: Chats
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over clients that hang up, as processes do that are killed; anything else is shown."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):

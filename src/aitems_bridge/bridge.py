@@ -136,7 +136,7 @@ class Bridge:
         record = self.ledger.get(request_id)
         if record is None or record.version != version or not record.state.open:
             return True
-        if record.state is State.CREATING and record.lease_until is not None and self.now() <= record.lease_until:
+        if record.leased(self.now()):
             return False
         try:
             self._advance(record, invocation)
@@ -163,7 +163,7 @@ class Bridge:
                 raise KeyReused(record)
             if version != record.version or not record.state.open:
                 return True
-            if record.state is State.CREATING and record.lease_until is not None and self.now() <= record.lease_until:
+            if record.leased(self.now()):
                 return False
             self.ledger.write(record, give_up(record, self.now(), record.last or problem))
         except Moved:

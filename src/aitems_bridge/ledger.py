@@ -185,7 +185,7 @@ class Ledger:
             "ExpressionAttributeNames": {"#holder": "holder", "#expires": "expires"},
             "ExpressionAttributeValues": {":me": {"S": new.id}},
         }
-        if asked and not new.holds_name:
+        if asked:
             update["ExpressionAttributeNames"] = {"#last": "last", "#expires": "expires"}
             update["UpdateExpression"] = "SET #last = :me REMOVE #expires"
         elif new.holds_name:

@@ -112,6 +112,10 @@ class Record:
         """The name asked for; empty where the request did not validate."""
         return self.command["name"] if self.command else ""
 
+    def leased(self, now: int) -> bool:
+        """Whether the process that claimed it may still be at it."""
+        return self.state is State.CREATING and self.lease_until is not None and now <= self.lease_until
+
     def overdue(self, now: int) -> bool:
         """Whether it is time to give up: too old, and quiet."""
         return now >= max(self.give_up_at, self.quiet_until or 0)

@@ -21,6 +21,7 @@ from aitems_local import keeper
 
 if TYPE_CHECKING:
     from types_boto3_cloudformation import CloudFormationClient
+    from types_boto3_cloudwatch import CloudWatchClient
     from types_boto3_dynamodb import DynamoDBClient
     from types_boto3_events import EventBridgeClient
     from types_boto3_iam import IAMClient
@@ -60,65 +61,79 @@ class PortTakenError(StackError):
         self.port = port
 
 
-class AwsClients:
-    """The clients of one identity at one endpoint, each made when it is first used."""
+class Clients:
+    """The clients of one AWS identity, each made when it is first used. ``endpoint``: None for AWS's own."""
+
+    def __init__(self, session: boto3.Session, config: Config, endpoint: str | None = None) -> None:
+        self.session = session
+        self._config = config
+        self._endpoint = endpoint
+
+    @cached_property
+    def cloudformation(self) -> "CloudFormationClient":
+        """Stacks."""
+        return self.session.client("cloudformation", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def cloudwatch(self) -> "CloudWatchClient":
+        """Metrics and alarms."""
+        return self.session.client("cloudwatch", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """The ledger's table."""
+        return self.session.client("dynamodb", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def events(self) -> "EventBridgeClient":
+        """The event bus."""
+        return self.session.client("events", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def iam(self) -> "IAMClient":
+        """Users and roles."""
+        return self.session.client("iam", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def functions(self) -> "LambdaClient":
+        """Lambda."""
+        return self.session.client("lambda", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def logs(self) -> "CloudWatchLogsClient":
+        """What the functions wrote."""
+        return self.session.client("logs", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """The functions' code."""
+        return self.session.client("s3", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def secrets(self) -> "SecretsManagerClient":
+        """The keys and the callers."""
+        return self.session.client("secretsmanager", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """Queues."""
+        return self.session.client("sqs", endpoint_url=self._endpoint, config=self._config)
+
+
+class AwsClients(Clients):
+    """The same of an identity at an endpoint on this machine."""
 
     def __init__(self, endpoint: str, region: str, key: str, secret: str) -> None:
         self.endpoint = endpoint
         # Neither the user's profile nor their configuration files have a say in it.
         nobody = botocore.session.Session(dict.fromkeys(_FILES, (None, None, os.devnull, None)) | {"profile": _UNSET})
-        self._session = boto3.Session(key, secret, region_name=region, botocore_session=nobody)
-        self._config = Config(
+        config = Config(
             connect_timeout=2,
             read_timeout=60,
             max_pool_connections=32,
             retries={"mode": "standard", "total_max_attempts": 3},
         )
-
-    @cached_property
-    def cloudformation(self) -> "CloudFormationClient":
-        """Stacks."""
-        return self._session.client("cloudformation", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def dynamodb(self) -> "DynamoDBClient":
-        """The ledger's table."""
-        return self._session.client("dynamodb", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def events(self) -> "EventBridgeClient":
-        """The event bus."""
-        return self._session.client("events", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def iam(self) -> "IAMClient":
-        """Users and roles."""
-        return self._session.client("iam", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def functions(self) -> "LambdaClient":
-        """Lambda."""
-        return self._session.client("lambda", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def logs(self) -> "CloudWatchLogsClient":
-        """What the functions wrote."""
-        return self._session.client("logs", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def s3(self) -> "S3Client":
-        """The functions' code."""
-        return self._session.client("s3", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def secrets(self) -> "SecretsManagerClient":
-        """The keys and the callers."""
-        return self._session.client("secretsmanager", endpoint_url=self.endpoint, config=self._config)
-
-    @cached_property
-    def sqs(self) -> "SQSClient":
-        """Queues."""
-        return self._session.client("sqs", endpoint_url=self.endpoint, config=self._config)
+        super().__init__(boto3.Session(key, secret, region_name=region, botocore_session=nobody), config, endpoint)
 
 
 class Cloud(AwsClients):

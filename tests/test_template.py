@@ -465,6 +465,7 @@ def test_logs_are_kept_for_a_while() -> None:
 def test_everything_is_tagged() -> None:
     """What can carry a tag says whose it is."""
     untaggable = {
+        "AWS::ApiGatewayV2::ApiMapping",
         "AWS::ApiGatewayV2::Integration",
         "AWS::ApiGatewayV2::Route",
         "AWS::Events::Rule",
@@ -484,6 +485,8 @@ def test_what_the_stack_tells() -> None:
     """The outputs are the names that people, the CLI and other templates go by."""
     expected = {
         "WebhookUrl",
+        "DomainTarget",
+        "DomainHostedZoneId",
         "EventBusName",
         "EventBusArn",
         "LedgerTable",

@@ -11,7 +11,7 @@ from functools import cached_property
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import boto3
 import botocore.session
@@ -113,6 +113,11 @@ class Clients:
     def secrets(self) -> "SecretsManagerClient":
         """The keys and the callers."""
         return self.session.client("secretsmanager", endpoint_url=self._endpoint, config=self._config)
+
+    @cached_property
+    def streams(self) -> Any:  # noqa: ANN401  one of botocore's run-time classes
+        """What changed in tables, and when."""
+        return self.session.client("dynamodbstreams", endpoint_url=self._endpoint, config=self._config)
 
     @cached_property
     def sqs(self) -> "SQSClient":

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from aitems_local.cloud import AwsClients, StackError
+from aitems_local.cloud import ACCOUNT, AwsClients, StackError
 from aitems_local.journal import Journal
 from aitems_local.terminal import typed
 
@@ -56,6 +56,8 @@ class StackDocument:
     producer: Credentials
     journal: str
     pid: int
+    console_url: str = ""
+    """Empty where there is no console."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -93,6 +95,11 @@ class StackDocument:
     def json(self) -> str:
         """Return it as one line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
+
+    @property
+    def account(self) -> str:
+        """The account that everything is in."""
+        return ACCOUNT
 
     def as_admin(self) -> AwsClients:
         """Return clients that may do everything."""

@@ -45,14 +45,14 @@ class Journal:
 
     def read(self) -> list[Announced]:
         """Return all events so far, in the order of arrival."""
-        return list(self._from(0)[0])
+        return self.after(0)[0]
 
     def follow(self, still: Callable[[], bool], *, since: float = 0) -> Iterator[Announced]:
         """Yield the events since then and each new one as it comes, for as long as `still` says so."""
         offset = 0
         while True:
             goes_on = still()
-            found, offset = self._from(offset)
+            found, offset = self.after(offset)
             yield from (event for event in found if event.arrived >= since)
             if not goes_on:
                 return
@@ -63,7 +63,8 @@ class Journal:
         deadline = time.monotonic() + timeout
         return next((event for event in self.follow(lambda: time.monotonic() < deadline) if wanted(event)), None)
 
-    def _from(self, offset: int) -> tuple[list[Announced], int]:
+    def after(self, offset: int) -> tuple[list[Announced], int]:
+        """Return the events behind a place in the file, and the place behind them; 0 is the beginning."""
         try:
             with self.path.open("rb") as file:
                 file.seek(offset)

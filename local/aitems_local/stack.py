@@ -141,6 +141,7 @@ class Stack:
         self.producer = Credentials("", "")
         self.aitems_url = ""
         self.outcomes_queue_url = ""
+        self.console_url = ""
         self.chats: Chats
         self._emulator: Emulator | None = None
         self._ends = ExitStack()
@@ -235,6 +236,11 @@ class Stack:
         return self._emulator
 
     @property
+    def emulator(self) -> Emulator | None:
+        """The same; None where another AiTEMS is called."""
+        return self._emulator
+
+    @property
     def webhook_url(self) -> str:
         """The base to which ``/hooks/{caller}`` is added."""
         return f"{self.cloud.endpoint}/_aws/execute-api/{self.resources['HttpApi']}/%24default"
@@ -258,6 +264,7 @@ class Stack:
             producer=self.producer,
             journal=str(self.journal.path),
             pid=os.getpid(),
+            console_url=self.console_url,
         )
 
     # --- what happened --------------------------------------------------------------------------------------------

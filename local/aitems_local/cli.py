@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     events = commands.add_parser("events", help="print what the bridge announced")
     events.add_argument("--follow", action="store_true", help="go on until Ctrl-C, or until the stack stops")
     events.add_argument("--since", type=_duration, metavar="1h", help="only of that time (s, m, h, d)")
+    _add_where(events)
     requests = commands.add_parser("requests", help="print what the ledger says of requests")
     requests.add_argument(
         "which",
@@ -147,6 +148,7 @@ def _add_send(send: argparse.ArgumentParser) -> None:
     instead = send.add_mutually_exclusive_group()
     instead.add_argument("--curl", action="store_true", help="do not send: print the curl command, freshly signed")
     instead.add_argument("--event", action="store_true", help="do not send: print the event for `sam local invoke`")
+    _add_where(send)
 
 
 def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -18,16 +18,16 @@ from botocore.exceptions import ConnectionError as NoConnection
 
 from aitems_bridge import chat
 from aitems_bridge.errors import NotRecorded, type_prefix
-from aitems_bridge.ledger import Ledger
 from aitems_local import caller_commands, operator_commands, senders
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
 from aitems_local.demo import show
 from aitems_local.document import StackDocument, alive, make_state_folder, state_folder
-from aitems_local.journal import Announced
+from aitems_local.journal import Announced, Journal
+from aitems_local.settled import Settled
 from aitems_local.stack import Aitems, Callers, Stack, Step
-from aitems_local.target import target
+from aitems_local.target import Target, target, why
 from aitems_local.telling import CREATED, json_line, moment, of_event, of_request, printable, request_json
 from aitems_local.terminal import Terminal, typed
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except (StackError, BotoCoreError, ClientError, NotRecorded, OSError) as error:
-        print(f"aitems-bridge: {_sentence(error, arguments.command)}", file=sys.stderr)
+        print(f"aitems-bridge: {_sentence(error, arguments)}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else ENVIRONMENT
 
 
@@ -222,8 +222,8 @@ def _callers(path: Path) -> Callers:
 
 def send(arguments: argparse.Namespace) -> int:
     """Ask for a service through a door, and show the answer and the event."""
-    document = StackDocument.load(state_folder())
-    request = _request(arguments, document)
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
+    request = _request(arguments, bridge.doors)
     if arguments.curl:
         print(request.curl())
         return OK
@@ -232,16 +232,16 @@ def send(arguments: argparse.Namespace) -> int:
         return OK
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
     try:
-        return _sent(arguments, document, request, terminal)
+        return _sent(arguments, bridge, request, terminal)
     except Interrupted:
-        look = typed("requests", arguments.name or "")
-        print(f"aitems-bridge: what was sent is not taken back; look with `{look.strip()}`", file=sys.stderr)
+        look = bridge.command("requests", *([arguments.name] if arguments.name else []))
+        print(f"aitems-bridge: what was sent is not taken back; look with `{look}`", file=sys.stderr)
         raise
 
 
 def _sent(
     arguments: argparse.Namespace,
-    document: StackDocument,
+    bridge: Target,
     request: senders.SignedWebhook | senders.BusEvent,
     terminal: Terminal,
 ) -> int:
@@ -249,23 +249,27 @@ def _sent(
     answer: senders.Answer | None = None
     recorded, replies = True, list[Message]()
     if isinstance(request, senders.SignedWebhook):
-        terminal.line(f"→ POST /hooks/{request.caller}   key {request.key}   {_begun(request.body)}")
+        where = "" if bridge.document else urlsplit(request.url).netloc
+        terminal.line(f"→ POST {where}/hooks/{request.caller}   key {request.key}   {_begun(request.body)}")
+        announced = bridge.announced(request.request_id)
+        earlier = announced.read()
         answer = request.send()
         _tell_answer(terminal, answer)
-        recorded = _is_recorded(document, request, answer)
-        event = _event_after(document, request, answer, begun, arguments.timeout) if recorded else None
+        recorded = _is_recorded(bridge, request, answer)
+        event = _event_after(announced, request, answer, earlier, arguments.timeout) if recorded else None
     else:
         terminal.line(f"→ PutEvents  {senders.REQUESTED}   source {request.source}   {json_line(request.detail)}")
-        event = _event_of_key(document, request, request.send(), begun, arguments.timeout)
+        event = _event_of_key(bridge, request, arguments.timeout)
     if event:
         first, *fields = of_event(terminal, event)
         terminal.line(f"⇒ event  {first}", event.arrived - begun if event.arrived >= begun else None)
         for field in fields:
             terminal.line(field)
-    if isinstance(request, senders.SignedWebhook) and request.reply_to:
+    if isinstance(request, senders.SignedWebhook) and request.reply_to and bridge.document:
         # Slack hears the outcome later; NAVER WORKS hears everything that way, the acknowledgement as well.
         many = (arguments.door == "works") + bool(event)
-        replies = said_to(document.chats_url, request.reply_to, since=begun, many=many, timeout=_REPLIED_WITHIN)
+        chats = bridge.document.chats_url
+        replies = said_to(chats, request.reply_to, since=begun, many=many, timeout=_REPLIED_WITHIN)
         for reply in replies:
             terminal.line(f"⇐ {arguments.door:<6} {reply.text}", reply.at - begun)
     if arguments.json:
@@ -276,12 +280,13 @@ def _sent(
         return REFUSED
     if event:
         return OK if event.kind == CREATED else REFUSED
-    looked = typed("requests", request.request_id if isinstance(request, senders.SignedWebhook) else arguments.name)
+    which = request.request_id if isinstance(request, senders.SignedWebhook) else arguments.name
+    looked = bridge.command("requests", *([which] if which else []))
     terminal.line(terminal.bad(f"no event within {arguments.timeout:g} s") + f"; see `{looked}`")
     return UNSETTLED
 
 
-def _request(arguments: argparse.Namespace, document: StackDocument) -> senders.SignedWebhook | senders.BusEvent:
+def _request(arguments: argparse.Namespace, doors: senders.Doors) -> senders.SignedWebhook | senders.BusEvent:
     if bool(arguments.name) == bool(arguments.file):
         raise UsageError("say a NAME, or --file EVENT, and not both")
     asked = senders.service(arguments.name, arguments.description, arguments.type)
@@ -294,11 +299,11 @@ def _request(arguments: argparse.Namespace, document: StackDocument) -> senders.
         if said:
             raise UsageError("--respond-async and --wait are for webhooks: nobody waits for an answer on the bus")
         asked = recorded.detail if recorded else asked
-        return senders.bus_event(document, asked, source=arguments.caller or senders.PRODUCER, key=arguments.key)
+        return senders.bus_event(doors, asked, source=arguments.caller or senders.PRODUCER, key=arguments.key)
     if said and arguments.door in ("slack", "works"):
         raise UsageError("--respond-async and --wait are for webhooks: a chat is answered at once, and told later")
     return senders.delivery(
-        document,
+        doors,
         senders.SCHEMES[arguments.door],
         asked,
         caller=arguments.caller,
@@ -321,7 +326,7 @@ def _tell_answer(terminal: Terminal, answer: senders.Answer) -> None:
     terminal.line(f"  {json_line(answer.body)}")
 
 
-def _is_recorded(document: StackDocument, request: senders.SignedWebhook, answer: senders.Answer) -> bool:
+def _is_recorded(bridge: Target, request: senders.SignedWebhook, answer: senders.Answer) -> bool:
     """Whether a request came of it, or had come of the same earlier: a reused key's is another one.
 
     A chat's answer does not say so, but the ledger does.
@@ -330,7 +335,7 @@ def _is_recorded(document: StackDocument, request: senders.SignedWebhook, answer
         return False
     if not request.reply_to:
         return answer.request_id is not None
-    record = _ledger(document).get(request.request_id)
+    record = bridge.ledger.get(request.request_id)
     if record is None or "text" not in answer.body:
         return record is not None
     # Slack tells at once what it makes of a command; of a mistake under a used key, the record is another command's.
@@ -339,52 +344,63 @@ def _is_recorded(document: StackDocument, request: senders.SignedWebhook, answer
 
 
 def _event_after(
-    document: StackDocument, request: senders.SignedWebhook, answer: senders.Answer, begun: float, timeout: float
+    announced: Journal | Settled,
+    request: senders.SignedWebhook,
+    answer: senders.Answer,
+    earlier: list[Announced],
+    timeout: float,
 ) -> Announced | None:
     """Return the event of an answered request: an answer that is settled may be an earlier one's."""
+    known = {event.metadata["event_id"] for event in earlier}
     settled = bool(request.reply_to) or answer.status in (200, 201, 422)
 
     def wanted(event: Announced) -> bool:
-        return event.metadata["request_id"] == request.request_id and (settled or event.arrived >= begun)
+        mine = event.metadata["request_id"] == request.request_id
+        return mine and (settled or event.metadata["event_id"] not in known)
 
-    return document.announced().wait(wanted, timeout)
+    return announced.wait(wanted, timeout)
 
 
-def _event_of_key(
-    document: StackDocument, request: senders.BusEvent, put: str, begun: float, timeout: float
-) -> Announced | None:
-    """Return the event of a request from the bus, which was put under an id.
+def _event_of_key(bridge: Target, request: senders.BusEvent, timeout: float) -> Announced | None:
+    """Put a request on the bus and return its event.
 
     One whose key was settled before is not announced again. One whose key is another request's is announced under
     the event's own id.
     """
-    order, own = request.orders(put)
+    expected, _ = request.orders("")
+    earlier = [
+        event
+        for event in bridge.announced(expected.request_id).read()
+        if event.metadata["request_id"] == expected.request_id
+    ]
+    known = {event.metadata["event_id"] for event in earlier}
+    order, own = request.orders(request.send())
 
     def wanted(event: Announced) -> bool:
         said = event.metadata["request_id"]
-        return said == own.request_id or (said == order.request_id and event.arrived >= begun)
+        return said == own.request_id or (said == order.request_id and event.metadata["event_id"] not in known)
 
-    earlier = [event for event in document.announced().read() if event.metadata["request_id"] == order.request_id]
     if earlier:
-        record = _ledger(document).get(order.request_id)
+        record = bridge.ledger.get(order.request_id)
         earlier = earlier if record and record.payload_hash == order.payload_hash else []
-    later = document.announced().wait(wanted, min(timeout, _SETTLED_BEFORE) if earlier else timeout)
+    announced = bridge.announced(order.request_id, own.request_id)
+    later = announced.wait(wanted, min(timeout, _SETTLED_BEFORE) if earlier else timeout)
     return later or (earlier[-1] if earlier else None)
-
-
-def _ledger(document: StackDocument) -> Ledger:
-    return Ledger(document.as_admin().dynamodb, document.ledger_table)
 
 
 def events(arguments: argparse.Namespace) -> int:
     """Print what was announced."""
-    document = StackDocument.load(state_folder())
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
+    announced = bridge.announced()
     terminal = Terminal(sys.stdout)
-    now = time.time()
-    since = now - arguments.since if arguments.since is not None else 0.0
+    since = time.time() - arguments.since if arguments.since is not None else 0.0
     follow, none = arguments.follow, True
+
+    def still() -> bool:
+        return follow and (bridge.document is None or alive(bridge.document.pid))
+
     try:
-        for event in document.announced().follow(lambda: follow and alive(document.pid), since=since):
+        for event in announced.follow(still, since=since):
             none = False
             if arguments.json:
                 terminal.line(json_line(event.event))
@@ -406,15 +422,14 @@ def requests(arguments: argparse.Namespace) -> int:
     """Print what the ledger says."""
     bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stdout)
-    with operator_commands.ledger_answers():
-        if arguments.which:
-            one = operator_commands.found(bridge.ledger, arguments.which)
-            if isinstance(one, str):
-                print(one, file=sys.stderr)
-                return REFUSED
-            records = [one]
-        else:
-            records = sorted(bridge.ledger.scan(), key=lambda record: record.requested_at)
+    if arguments.which:
+        one = operator_commands.found(bridge.ledger, arguments.which)
+        if isinstance(one, str):
+            print(one, file=sys.stderr)
+            return REFUSED
+        records = [one]
+    else:
+        records = sorted(bridge.ledger.scan(), key=lambda record: record.requested_at)
     if arguments.which and arguments.state not in (None, records[0].state):
         print(f"{arguments.which} is {records[0].state}, not {arguments.state}", file=sys.stderr)
         return REFUSED
@@ -461,12 +476,14 @@ def _by_whom(port: int) -> str:
     return f" (by another aitems-bridge, pid {document.pid})" if port in ours else ""
 
 
-def _sentence(error: Exception, command: str) -> str:
+def _sentence(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, PortTakenError):
-        other = "make run PORT=4680" if command == "demo" else "--port 4680, or --port 0 for any that is free"
+        other = "make run PORT=4680" if arguments.command == "demo" else "--port 4680, or --port 0 for any that is free"
         return f"{error}{_by_whom(error.port)}: stop it or use {other}"
     if isinstance(error, StackError):
         return str(error)
+    if getattr(arguments, "stack", None) and isinstance(error, NotRecorded | BotoCoreError | ClientError):
+        return why(error, f"the stack {arguments.stack}")
     if isinstance(error, NotRecorded | HTTPClientError | NoConnection):
         return f"the local stack does not answer: stop what is left of it and start `{typed('up')}` again"
     if isinstance(error, OSError):

@@ -4,19 +4,15 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from aitems_bridge.config import now
-from aitems_bridge.errors import NotRecorded
 from aitems_bridge.ledger import Ledger
 from aitems_bridge.record import SECOND, Record
 from aitems_local import operate
 from aitems_local.cli import OK, REFUSED
-from aitems_local.cloud import StackError, UsageError
+from aitems_local.cloud import UsageError
 from aitems_local.operate import Deed, Plan, Refusal
 from aitems_local.target import Target, target
 from aitems_local.telling import name_of
@@ -32,8 +28,7 @@ def redrive(arguments: argparse.Namespace) -> int:
     bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
     begun = now()
-    with ledger_answers():
-        chosen, unknown = _chosen(bridge.ledger, arguments, begun)
+    chosen, unknown = _chosen(bridge.ledger, arguments, begun)
     for why in unknown:
         print(why, file=sys.stderr)
     plans = [operate.plan(record, begun, announce=arguments.since is not None) for record in chosen]
@@ -53,16 +48,15 @@ def resolve(arguments: argparse.Namespace) -> int:
     """Settle a failed request as a person decided."""
     bridge = target(arguments.stack, arguments.region, arguments.profile)
     terminal = Terminal(sys.stderr if arguments.json else sys.stdout)
-    with ledger_answers():
-        record = found(bridge.ledger, arguments.id)
-        if isinstance(record, str):
-            print(record, file=sys.stderr)
-            return REFUSED
-        try:
-            settled = _decided(bridge, record, arguments)
-        except Refusal as refusal:
-            print(f"{record.id} is not resolved: {refusal}", file=sys.stderr)
-            return REFUSED
+    record = found(bridge.ledger, arguments.id)
+    if isinstance(record, str):
+        print(record, file=sys.stderr)
+        return REFUSED
+    try:
+        settled = _decided(bridge, record, arguments)
+    except Refusal as refusal:
+        print(f"{record.id} is not resolved: {refusal}", file=sys.stderr)
+        return REFUSED
     made = f"  service {settled.service_id}" if settled.service_id else ""
     already = "was already " if settled is record else "is "
     terminal.line(f"{terminal.id(record.id)}  {name_of(record)}  {already}{settled.state}{made}")
@@ -156,14 +150,3 @@ def _summary(plans: Sequence[Plan], would: str = "") -> str:
     counted = Counter(planned.deed for planned in plans)
     parts = [f"{counted[deed]} {'' if deed is Deed.NOTHING else would}{deed}" for deed in Deed if counted[deed]]
     return ", ".join(parts) or "nothing to do"
-
-
-@contextmanager
-def ledger_answers() -> Iterator[None]:
-    """Raise `StackError` where the ledger does not."""
-    try:
-        yield
-    except NotRecorded:
-        raise StackError("the ledger does not answer") from None
-    except (BotoCoreError, ClientError) as error:
-        raise StackError(f"the ledger does not answer: {error}") from error

@@ -20,18 +20,17 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import requests
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 from aitems_bridge.bridge import Order
 from aitems_bridge.worker import requested
 from aitems_local import payloads, signing
-from aitems_local.cloud import ACCOUNT, StackError, UsageError
+from aitems_local.cloud import ACCOUNT, LOOPBACK, StackError, UsageError
 from aitems_local.terminal import typed
 
 if TYPE_CHECKING:
     from types_boto3_events.type_defs import PutEventsRequestEntryTypeDef
 
-    from aitems_local.document import StackDocument
+    from aitems_local.cloud import Clients
 
 REQUESTED = "AiTEMS Service Creation Requested"
 PRODUCER = "com.acme.shop"
@@ -42,6 +41,41 @@ _KIND = "whsec_"
 _DOORS = {scheme: door for door, scheme in SCHEMES.items()}
 
 Json = dict[str, Any]
+
+
+class Doors(Protocol):
+    """What a sender has to know of a bridge: where its doors are, and how each caller signs."""
+
+    @property
+    def webhook_url(self) -> str:
+        """The base to which ``/hooks/{caller}`` is added."""
+
+    @property
+    def callers(self) -> Mapping[str, Any]:
+        """The callers document."""
+
+    @property
+    def event_bus(self) -> str:
+        """The bus's name."""
+
+    @property
+    def queue_url(self) -> str:
+        """Where the bus's requests go."""
+
+    @property
+    def region(self) -> str:
+        """The region of all that."""
+
+    @property
+    def account(self) -> str:
+        """The account of whoever puts on the bus."""
+
+    @property
+    def chats_url(self) -> str:
+        """Where chats hear of outcomes; empty where nobody listens here."""
+
+    def as_producer(self) -> "Clients":
+        """Return clients that may put events on the bus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +131,10 @@ class SignedWebhook:
 
     def send(self, timeout: float = 35) -> Answer:
         """Post it and return the answer. Raises `StackError` when there is none."""
+        address = urlsplit(self.url)
+        here = address.hostname == LOOPBACK
         with requests.Session() as session:
-            session.trust_env = False  # no proxy stands before loopback
+            session.trust_env = not here  # no proxy stands before loopback
             begun = time.monotonic()
             try:
                 response = session.post(
@@ -108,6 +144,9 @@ class SignedWebhook:
                 look = typed("requests", self.request_id)
                 raise StackError(f"the webhook gave no answer within {timeout:g} s: look with `{look}`") from error
             except requests.ConnectionError as error:
+                if not here:
+                    what = type(getattr(error.args[0], "reason", error)).__name__ if error.args else "no connection"
+                    raise StackError(f"{address.netloc} does not answer ({what}): is the network there?") from error
                 again = f"stop what is left of it and start `{typed('up')}` again"
                 raise StackError(f"the local stack does not answer: {again}") from error
             except (requests.RequestException, ValueError) as error:
@@ -159,26 +198,26 @@ class SignedWebhook:
 class BusEvent:
     """A request as a producer puts it on the event bus, with an identity that may do only that."""
 
-    document: "StackDocument"
+    doors: Doors
     source: str
     key: str
     detail: Json
 
     def orders(self, event_id: str) -> tuple[Order, Order]:
         """Return the request that comes of it, put under that id, and the one instead if the key is another's."""
-        envelope = {"source": self.source, "account": ACCOUNT, "id": event_id, "detail": self.detail}
+        envelope = {"source": self.source, "account": self.doors.account, "id": event_id, "detail": self.detail}
         order = requested(envelope, 0).order
         return order, replace(order, key=event_id)
 
     def send(self) -> str:
         """Put it on the bus and return the event's id. Raises `StackError` when the bus refuses it."""
         entry: PutEventsRequestEntryTypeDef = {
-            "EventBusName": self.document.event_bus,
+            "EventBusName": self.doors.event_bus,
             "Source": self.source,
             "DetailType": REQUESTED,
             "Detail": _text(self.detail),
         }
-        answer = self.document.as_producer().events.put_events(Entries=[entry])
+        answer = self.doors.as_producer().events.put_events(Entries=[entry])
         first = answer["Entries"][0]
         if answer["FailedEntryCount"]:
             raise StackError(f"the bus refused the event: {first.get('ErrorCode')} {first.get('ErrorMessage', '')}")
@@ -187,17 +226,21 @@ class BusEvent:
     def curl(self) -> str:
         """Return the command that sends exactly this, signed with AWS's signature: good for five minutes."""
         entry = {
-            "EventBusName": self.document.event_bus,
+            "EventBusName": self.doors.event_bus,
             "Source": self.source,
             "DetailType": REQUESTED,
             "Detail": _text(self.detail),
         }
         body = _text({"Entries": [entry]}).encode()
         headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": "AWSEvents.PutEvents"}
-        request = AWSRequest("POST", self.document.aws_endpoint, headers=headers, data=body)
-        keys = Credentials(self.document.producer.access_key_id, self.document.producer.secret_access_key)
-        SigV4Auth(keys, "events", self.document.region).add_auth(request)
-        return _curl(self.document.aws_endpoint, dict(request.headers.items()), body)
+        producer = self.doors.as_producer()
+        keys = producer.session.get_credentials()
+        if keys is None or keys.token:
+            raise UsageError("--curl would print your AWS session's token: send it, or use `aws events put-events`")
+        endpoint = producer.events.meta.endpoint_url
+        request = AWSRequest("POST", endpoint, headers=headers, data=body)
+        SigV4Auth(keys, "events", self.doors.region).add_auth(request)
+        return _curl(endpoint, dict(request.headers.items()), body)
 
     def invocation(self) -> Json:
         """Return the queue's event, with EventBridge's envelope as the message."""
@@ -206,14 +249,14 @@ class BusEvent:
             "id": str(uuid.uuid4()),
             "detail-type": REQUESTED,
             "source": self.source,
-            "account": ACCOUNT,
+            "account": self.doors.account,
             "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": self.document.region,
+            "region": self.doors.region,
             "resources": [],
             "detail": self.detail,
         }
         now = str(int(time.time() * 1000))
-        queue = self.document.queue_url.rpartition("/")[2]
+        queue = self.doors.queue_url.rpartition("/")[2]
         record = {
             "messageId": str(uuid.uuid4()),
             "receiptHandle": "local",
@@ -226,8 +269,8 @@ class BusEvent:
             },
             "messageAttributes": {},
             "eventSource": "aws:sqs",
-            "eventSourceARN": f"arn:aws:sqs:{self.document.region}:{ACCOUNT}:{queue}",
-            "awsRegion": self.document.region,
+            "eventSourceARN": f"arn:aws:sqs:{self.doors.region}:{self.doors.account}:{queue}",
+            "awsRegion": self.doors.region,
         }
         return {"Records": [record]}
 
@@ -239,7 +282,7 @@ def service(name: str, description: str | None = None, type_: str | None = None)
 
 
 def webhook(
-    document: "StackDocument",
+    doors: Doors,
     asked: Json,
     *,
     caller: str | None = None,
@@ -247,7 +290,7 @@ def webhook(
     prefer: str | None = None,
 ) -> SignedWebhook:
     """Return a webhook that is signed with Standard Webhooks; see `delivery`."""
-    return delivery(document, "standard", asked, caller=caller, key=key, prefer=prefer)
+    return delivery(doors, "standard", asked, caller=caller, key=key, prefer=prefer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +327,7 @@ class Recorded:
 
 
 def delivery(
-    document: "StackDocument",
+    doors: Doors,
     scheme: str,
     asked: Json,
     *,
@@ -297,12 +340,12 @@ def delivery(
 
     Raises `UsageError` where there is no such caller, no secret to sign with, or no way to ask for that.
     """
-    caller, entry = _caller(document, scheme, caller)
+    caller, entry = _caller(doors, scheme, caller)
     reply_to = ""
     try:
         match scheme:
             case "slack":
-                body, key, reply_to = _slack(document, entry, asked, key, recorded)
+                body, key, reply_to = _slack(doors, entry, asked, key, recorded)
             case "works":
                 body, reply_to = _works(entry, asked, key, recorded)
                 key = signing.works_key(entry, body)
@@ -319,19 +362,19 @@ def delivery(
         raise UsageError("--key stands in a header, which holds printable ASCII characters only")
     if prefer:
         headers["Prefer"] = prefer
-    return SignedWebhook(f"{document.webhook_url}/hooks/{caller}", caller, key, body, headers, reply_to)
+    return SignedWebhook(f"{doors.webhook_url}/hooks/{caller}", caller, key, body, headers, reply_to)
 
 
-def _caller(document: "StackDocument", scheme: str, caller: str | None) -> tuple[str, Json]:
-    of_scheme = [name for name, entry in document.callers.items() if _scheme(entry) == scheme]
-    signing_ones = [name for name in of_scheme if document.callers[name].get("secrets")]
+def _caller(doors: Doors, scheme: str, caller: str | None) -> tuple[str, Json]:
+    of_scheme = [name for name, entry in doors.callers.items() if _scheme(entry) == scheme]
+    signing_ones = [name for name in of_scheme if doors.callers[name].get("secrets")]
     caller = caller or next(iter(signing_ones or of_scheme), None)
-    known = ", ".join(document.callers) or "none"
+    known = ", ".join(doors.callers) or "none"
     if caller is None:
         raise UsageError(f"there is no {scheme} caller to send as; there are: {known}")
-    if caller not in document.callers:
+    if caller not in doors.callers:
         raise UsageError(f"caller {caller} is unknown; there are: {known}")
-    entry = document.callers[caller]
+    entry = doors.callers[caller]
     other = _scheme(entry)
     if other not in _DOORS:
         check = typed("callers check FILE")
@@ -358,11 +401,11 @@ def _hook(caller: str, entry: Json, asked: Json, key: str | None, recorded: Reco
 
 
 def _slack(
-    document: "StackDocument", entry: Json, asked: Json, key: str | None, recorded: Recorded | None
+    doors: Doors, entry: Json, asked: Json, key: str | None, recorded: Recorded | None
 ) -> tuple[bytes, str, str]:
     """Return body, key and where the outcome is told: here, whatever was recorded."""
     path = f"/commands/{entry['slack']['teams'][0]}/{secrets.token_hex(8)}"
-    url = document.chats_url + path
+    url = doors.chats_url + path
     if recorded is None:
         key = key or signing.fresh_key("slack")
         return payloads.slack_form(entry, asked, key, url), key, path
@@ -383,10 +426,10 @@ def _works(entry: Json, asked: Json, key: str | None, recorded: Recorded | None)
     return body, f"channels/{source['channelId']}" if source.get("channelId") else f"users/{source['userId']}"
 
 
-def bus_event(document: "StackDocument", asked: Json, *, source: str = PRODUCER, key: str | None = None) -> BusEvent:
+def bus_event(doors: Doors, asked: Json, *, source: str = PRODUCER, key: str | None = None) -> BusEvent:
     """Return a request as an event; its key, fresh unless given, makes repetitions recognisable."""
     key = key or "order-" + secrets.token_hex(6)
-    return BusEvent(document, source, key, {**asked, "idempotency_key": key})
+    return BusEvent(doors, source, key, {**asked, "idempotency_key": key})
 
 
 def masked(secret: str) -> str:

@@ -1,104 +1,232 @@
-"""Which bridge an operator works on: the one on this machine, or one that is deployed on AWS under a stack's name."""
+"""Which bridge is meant: the one on this machine, or one that is deployed on AWS under a stack's name.
+
+A deployed one is found through CloudFormation, by the names that its template gives to outputs and resources, and asked
+with the AWS credentials of whoever types.
+"""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
+from botocore.exceptions import (
+    ClientError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOTokenLoadError,
+    UnauthorizedSSOTokenError,
+)
 
 from aitems_bridge.aitems import AiTEMS
+from aitems_bridge.errors import NotRecorded
 from aitems_bridge.ledger import Ledger
 from aitems_bridge.ncp import Keys
 from aitems_bridge.record import DAY, HOUR, MINUTE, Numbers
-from aitems_local.cloud import StackError
+from aitems_local.cloud import Clients, StackError, UsageError
 from aitems_local.document import StackDocument, state_folder
+from aitems_local.journal import Journal
+from aitems_local.settled import Settled
 from aitems_local.terminal import typed
 
 if TYPE_CHECKING:
-    from types_boto3_cloudformation import CloudFormationClient
-    from types_boto3_cloudformation.type_defs import StackTypeDef
-    from types_boto3_secretsmanager import SecretsManagerClient
+    from types_boto3_cloudformation.type_defs import StackResourceSummaryTypeDef, StackTypeDef
 
 _CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 4})
+_DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation")
+_EXPIRED = ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException")
 
 
-@dataclass(frozen=True, slots=True)
+def denied(error: Exception) -> bool:
+    """Whether AWS says that this identity may not do that."""
+    return isinstance(error, ClientError) and error.response["Error"].get("Code") in _DENIED
+
+
 class Target:
-    """A deployed bridge. ``aitems`` makes its client, which needs the right to read the keys; nothing else does."""
+    """A bridge that runs: ``document`` is what it left here where it is the local one, else ``stack`` names it.
 
-    ledger: Ledger
-    numbers: Numbers
-    aitems: Callable[[], AiTEMS]
+    Everything is asked for when it is first used. Raises `StackError`, or what boto3 raises: `why` says that in a line.
+    """
+
+    def __init__(
+        self, aws: Clients, *, stack: str = "", where: Sequence[str] = (), document: StackDocument | None = None
+    ) -> None:
+        self.aws = aws
+        self.document = document
+        self._stack = stack
+        self._where = where
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"the stack {self._stack}" if self._stack else "the local stack"
+
+    def command(self, *words: str) -> str:
+        """Return a command about this very bridge, as it can be typed here."""
+        return typed(*words, *self._where)
+
+    @cached_property
+    def described(self) -> "StackTypeDef":
+        """What CloudFormation says of the stack. Raises `StackError` where it is not one of ours."""
+        if self.document is None:
+            described = self.aws.cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0]
+            if "LedgerTable" not in _outputs(described):
+                raise StackError(f"{self._stack} is no stack of aitems-bridge: it has no output LedgerTable")
+            return described
+        for described in self.aws.cloudformation.describe_stacks()["Stacks"]:
+            if _outputs(described).get("LedgerTable") == self.document.ledger_table:
+                return described
+        raise StackError(f"the local stack is not the one that left word: start `{typed('up')}` again")
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The stack's outputs."""
+        return _outputs(self.described)
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """The parameters that it was deployed with, those left at their defaults included."""
+        return {one["ParameterKey"]: one.get("ParameterValue", "") for one in self.described.get("Parameters", [])}
+
+    @cached_property
+    def resources(self) -> "dict[str, StackResourceSummaryTypeDef]":
+        """The stack's resources by logical id."""
+        pages = self.aws.cloudformation.get_paginator("list_stack_resources").paginate(
+            StackName=self.described["StackName"]
+        )
+        return {one["LogicalResourceId"]: one for page in pages for one in page["StackResourceSummaries"]}
+
+    @property
+    def webhook_url(self) -> str:
+        """The base to which ``/hooks/{caller}`` is added."""
+        return self.document.webhook_url if self.document else self.outputs["WebhookUrl"]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Its ledger."""
+        table = self.document.ledger_table if self.document else self.outputs["LedgerTable"]
+        return Ledger(self.aws.dynamodb, table)
+
+    @property
+    def doors(self) -> "StackDocument | Deployed":
+        """Where requests go. The callers of a deployed one are read from its secret once they are asked for."""
+        return self.document or Deployed(self)
+
+    def announced(self, *ids: str) -> Journal | Settled:
+        """Return what it announced, of these requests at least: the local journal, or what a ledger tells."""
+        if self.document:
+            return self.document.announced()
+        return Settled(self.ledger, self.doors.account, self.doors.region, ids)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """The times that an operator's writes go by."""
+        usual = Numbers()
+        return Numbers(
+            give_up=round(float(self.parameters.get("GiveUpAfterMinutes") or usual.give_up / MINUTE) * MINUTE),
+            retention=round(float(self.parameters.get("RetentionDays") or usual.retention / DAY) * DAY),
+        )
+
+    def secret(self, output: str, what: str) -> str:
+        """Return a secret's text. Raises `StackError` where it cannot be read."""
+        arn = self.outputs[output]
+        try:
+            return self.aws.secrets.get_secret_value(SecretId=arn)["SecretString"]
+        except ClientError as error:
+            if denied(error):
+                raise StackError(
+                    f"{what} is needed, and you may not read it: secretsmanager:GetSecretValue on {arn}"
+                ) from error
+            raise StackError(f"{what} cannot be read: {error.response['Error'].get('Message', error)}") from error
+        except KeyError:
+            raise StackError(f"{what} holds bytes, where text is needed") from None
+
+    def aitems(self) -> AiTEMS:
+        """Return AiTEMS as this bridge calls it, which needs the right to read the keys; nothing else here does."""
+        try:
+            found: Any = json.loads(self.secret("KeysSecretArn", "the keys secret"))
+            keys = Keys(found["access_key"], found["secret_key"])
+        except (ValueError, TypeError, KeyError):
+            raise StackError("AiTEMS is to be asked, and the keys secret is not filled in") from None
+        offset = _offset(self.parameters.get("AitemsUtcOffset", "+09:00"))
+        return AiTEMS(self.parameters["AitemsBaseUrl"], lambda _: (keys, True), utc_offset=offset)
+
+
+class Deployed:
+    """The doors of a bridge on AWS, as whoever types may use them."""
+
+    chats_url = ""
+
+    def __init__(self, bridge: Target) -> None:
+        self._bridge = bridge
+        self.webhook_url = bridge.outputs["WebhookUrl"]
+        self.event_bus = bridge.outputs["EventBusName"]
+        self.queue_url = bridge.outputs["QueueUrl"]
+        *_, self.region, self.account, _ = bridge.outputs["EventBusArn"].split(":")
+
+    @cached_property
+    def callers(self) -> dict[str, Any]:
+        """The callers document: who may read it can sign as any of them. Raises `StackError`."""
+        try:
+            found = json.loads(self._bridge.secret("CallersSecretArn", "the callers secret"))
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise StackError(f"the callers secret is no JSON object: see `{self._bridge.command('doctor')}`")
+        return found
+
+    def as_producer(self) -> Clients:
+        """Return the clients of whoever types."""
+        return self._bridge.aws
 
 
 def target(stack: str | None, region: str | None, profile: str | None) -> Target:
     """Return the bridge of a stack on AWS, or the local one where none is named. Raises `StackError`."""
     if stack is None:
+        if region or profile:
+            raise UsageError("--region and --profile say where a --stack is, and none is named")
         document = StackDocument.load(state_folder())
-        aws = document.as_admin()
-        described = _with_table(aws.cloudformation, document.ledger_table)
-        return _target(described, Ledger(aws.dynamodb, document.ledger_table), aws.secrets)
-    try:
-        session = boto3.Session(profile_name=profile, region_name=region)
-        formation = session.client("cloudformation", config=_CONFIG)
-        described = formation.describe_stacks(StackName=stack)["Stacks"][0]
-        table = _outputs(described).get("LedgerTable")
-        if table is None:
-            raise StackError(f"{stack} is no stack of aitems-bridge: it has no output LedgerTable")
-        ledger = Ledger(session.client("dynamodb", config=_CONFIG), table)
-        return _target(described, ledger, session.client("secretsmanager", config=_CONFIG))
-    except ProfileNotFound as error:
-        raise StackError(str(error)) from error
-    except NoRegionError as error:
-        raise StackError(f"in which region is the stack {stack}? Say --region, or set AWS_DEFAULT_REGION") from error
-    except NoCredentialsError as error:
-        raise StackError("there are no AWS credentials: say --profile, or sign in") from error
-    except ClientError as error:
-        raise StackError(
-            f"the stack {stack} cannot be read: {error.response['Error'].get('Message', error)}"
-        ) from error
-    except BotoCoreError as error:
-        raise StackError(f"AWS cannot be asked for the stack {stack}: {error}") from error
+        return Target(document.as_admin(), document=document)
+    named = {"--stack": stack, "--region": region, "--profile": profile}
+    where = [word for option, value in named.items() if value for word in (option, value)]
+    clients = Clients(boto3.Session(profile_name=profile, region_name=region), _CONFIG)
+    return Target(clients, stack=stack, where=where)
 
 
-def _with_table(formation: "CloudFormationClient", table: str) -> "StackTypeDef":
-    for described in formation.describe_stacks()["Stacks"]:
-        if _outputs(described).get("LedgerTable") == table:
-            return described
-    raise StackError(f"the local stack is not the one that left word: start `{typed('up')}` again")
+def why(error: Exception, what: str) -> str:  # noqa: PLR0911  # a table
+    """Return in a sentence with its remedy why AWS did not answer, or answered no, when it was asked about that."""
+    match error:
+        case ProfileNotFound():
+            return f"{error}: `aws configure list-profiles` names those that there are"
+        case NoRegionError():
+            return f"in which region is {what}? Say --region, or set AWS_DEFAULT_REGION"
+        case NoCredentialsError() | PartialCredentialsError():
+            return "there are no AWS credentials: say --profile, or sign in"
+        case SSOTokenLoadError() | UnauthorizedSSOTokenError():
+            return "the AWS session has ended: sign in again (`aws sso login`)"
+        case NotRecorded():
+            return f"the ledger of {what} does not answer ({error.cause})"
+        case ClientError():
+            return _refusal(what, error)
+    return f"AWS cannot be asked about {what}: {error}"
 
 
-def _target(described: "StackTypeDef", ledger: Ledger, secrets: "SecretsManagerClient") -> Target:
-    parameters = {one["ParameterKey"]: one.get("ParameterValue", "") for one in described.get("Parameters", [])}
-    usual = Numbers()
-    numbers = Numbers(
-        give_up=round(float(parameters.get("GiveUpAfterMinutes") or usual.give_up / MINUTE) * MINUTE),
-        retention=round(float(parameters.get("RetentionDays") or usual.retention / DAY) * DAY),
-    )
-
-    def aitems() -> AiTEMS:
-        keys = _keys(secrets, _outputs(described)["KeysSecretArn"])
-        url, offset = parameters["AitemsBaseUrl"], _offset(parameters.get("AitemsUtcOffset", "+09:00"))
-        return AiTEMS(url, lambda _: (keys, True), utc_offset=offset)
-
-    return Target(ledger, numbers, aitems)
+def _refusal(what: str, error: ClientError) -> str:
+    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", str(error))
+    if code in _EXPIRED:
+        return f"AWS does not accept these credentials ({code}): sign in again, or say --profile"
+    if denied(error):
+        return f"you may not ask about {what} ({error.operation_name}): {message}"
+    if error.operation_name == "DescribeStacks" and "does not exist" in message:
+        return f"{what} cannot be read: {message}; is it in another --region, or account (--profile)?"
+    return f"{what} cannot be read: {message}"
 
 
 def _outputs(described: "StackTypeDef") -> dict[str, str]:
     return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
-
-
-def _keys(secrets: "SecretsManagerClient", arn: str) -> Keys:
-    try:
-        found: Any = json.loads(secrets.get_secret_value(SecretId=arn)["SecretString"])
-        return Keys(found["access_key"], found["secret_key"])
-    except (ClientError, BotoCoreError) as error:
-        raise StackError(f"AiTEMS is to be asked, and its keys cannot be read: {error}") from error
-    except (ValueError, TypeError, KeyError):
-        raise StackError("AiTEMS is to be asked, and the keys secret is not filled in") from None
 
 
 def _offset(text: str) -> int:

@@ -14,11 +14,11 @@ export SAM_CLI_TELEMETRY := 0
 # Without byte code everything starts at half the speed, the functions of the local stack too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test dynamodb-local lint build bench clean
+.PHONY: help setup run test dynamodb-local lint build artefact bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .python $(WITH_UV) ## .venv from requirements/dev.txt; nothing to do while that file stays the same
 	@cat requirements/dev.txt pyproject.toml | cmp -s - .venv/.made-from || { $(install) }
@@ -55,6 +55,11 @@ lint: setup ## style, types, and which module may import which
 build: $(SAM) ## validates template.yaml and builds what is deployed, into .aws-sam
 	$(SAM) validate --lint
 	$(SAM) build
+
+artefact: setup $(WITH_UV) ## builds it for this machine, and runs each function on Lambda's Python where there is one
+	@test -n "$$($(MAKE) --silent -C src runtime-python)" || \
+	{ echo "skipped: there is no Python 3.13 here to run it on (uv python install 3.13, or PYTHON313=...)"; exit 0; }; \
+	UV="$(abspath $(UV))" $(BIN)/pytest -m artefact tests/test_artefact.py
 
 bench: setup ## speed, memory and weight beside a hand-made floor; TLS=1 over TLS, ROUNDS=5 for a quick look
 	@$(BIN)/python bench/main.py --uv "$(UV)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter-out 0,$(TLS)),--tls)

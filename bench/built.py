@@ -1,9 +1,9 @@
-"""What is measured: the locked requirements as the build installs them, but for this machine and a Python it has.
+"""What is measured, and what `make artefact` tries: artefacts as `sam build` makes them, but for this machine.
 
-The byte code is compiled as in the artefact. The Python is Lambda's where this machine has one, else the one at hand.
+The same rules of `src/Makefile` make them. The Python is Lambda's where this machine has one, else the one at hand.
 """
 
-import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -15,7 +15,7 @@ import trustme
 
 ROOT = Path(__file__).parents[1]
 LAMBDAS = "3.13"
-_LOCKS = {"webhook": "ship.txt", "relay": "relay.txt", "runtime": "bench.txt"}
+_ARTEFACTS = {"webhook": "WebhookFunction", "relay": "RelayFunction"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +36,60 @@ class Built:
         return [self.folder / artefact, self.folder / "runtime", self.folder / "contenders"]
 
 
-def find_python() -> Path:
-    """Return Lambda's Python where there is one."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [
-        os.environ.get("PYTHON313"),
-        *sorted(pyenv.glob(f"{LAMBDAS}.*/bin/python")),
-        shutil.which(f"python{LAMBDAS}"),
-    ]
-    for candidate in candidates:
-        if candidate and _version(Path(candidate)).startswith(f"{LAMBDAS}."):
-            return Path(candidate)
-    print(f"There is no Python {LAMBDAS} here: measured on {sys.version.split()[0]} instead.", file=sys.stderr)
-    return Path(sys.executable)
+def lambdas_python() -> Path | None:
+    """Return Lambda's Python, found where the build finds it, or None."""
+    found = _make("runtime-python")
+    return Path(found) if found else None
 
 
 def build(uv: str) -> Built:
-    """Make the folders, those whose lock is the same as last time excepted."""
-    python = find_python()
+    """Make the folders."""
+    python = lambdas_python()
+    if python is None:
+        print(f"There is no Python {LAMBDAS} here: measured on {sys.version.split()[0]} instead.", file=sys.stderr)
+        python = Path(sys.executable)
     version = _version(python)
     folder = ROOT / ".bench" / version
-    for name, lock in _LOCKS.items():
-        text = (ROOT / "requirements" / lock).read_text(encoding="utf-8")
-        made_from = folder / f"{name}.txt"
-        if not made_from.exists() or made_from.read_text(encoding="utf-8") != text:
-            shutil.rmtree(folder / name, ignore_errors=True)
-            _install(uv, python, folder / name, ROOT / "requirements" / lock)
-            made_from.write_text(text, encoding="utf-8")
-            (folder / "loopback.pem").unlink(missing_ok=True)
-    if not (folder / "loopback.pem").exists():
-        _certify(folder)
-    for artefact in ("webhook", "relay"):
-        _copy(ROOT / "src" / "aitems_bridge", folder / artefact / "aitems_bridge")
-    _copy(ROOT / "bench" / "contenders", folder / "contenders")
-    compile_all = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-    subprocess.run([str(python), *compile_all, *(str(folder / name) for name in (*_LOCKS, "contenders"))], check=True)  # noqa: S603  # fixed words
+    for name, function in _ARTEFACTS.items():
+        build_artefact(function, folder / name, python)
+    install_runtime(uv, folder / "runtime", python)
+    _certify(folder)
+    contenders = folder / "contenders"
+    shutil.rmtree(contenders, ignore_errors=True)
+    shutil.copytree(ROOT / "bench" / "contenders", contenders, ignore=shutil.ignore_patterns("__pycache__"))
+    _compile(python, contenders)
     return Built(python, version, folder)
 
 
-def _install(uv: str, python: Path, folder: Path, lock: Path) -> None:
+def build_artefact(function: str, folder: Path, python: Path) -> None:
+    """Make a function's artefact anew in a folder, for this machine and that Python, and have it checked.
+
+    Raises `subprocess.CalledProcessError` where the build does not end well.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    minor = ".".join(_version(python).split(".")[:2])
+    target = {"ARTIFACTS_DIR": folder, "MACHINE": platform.machine(), "RUNTIME": minor, "PYTHON313": python}
+    _make(f"build-{function}", *(f"{name}={value}" for name, value in target.items()))
+
+
+def install_runtime(uv: str, folder: Path, python: Path) -> None:
+    """Put into a folder, anew, what Lambda brings: its runtime client and the AWS SDK."""
+    shutil.rmtree(folder, ignore_errors=True)
     command = [uv, "pip", "install", "--quiet", "--python", str(python), "--only-binary", ":all:", "--require-hashes"]
-    command += ["--no-deps", "--link-mode", "copy", "--target", str(folder), "-r", str(lock)]
+    command += ["--no-deps", "--link-mode", "copy", "--target", str(folder)]
+    subprocess.run([*command, "-r", str(ROOT / "requirements" / "runtime.txt")], check=True)  # noqa: S603  # fixed words
+    _compile(python, folder)
+
+
+def _make(*arguments: str) -> str:
+    """Have `src/Makefile` make something, and return what it says."""
+    command = ["make", "--silent", "--no-print-directory", "-C", str(ROOT / "src"), *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()  # noqa: S603  # fixed words
+
+
+def _compile(python: Path, folder: Path) -> None:
+    command = [str(python), "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(folder)]
     subprocess.run(command, check=True)  # noqa: S603  # fixed words
-    shutil.rmtree(folder / "bin", ignore_errors=True)
 
 
 def _certify(folder: Path) -> None:
@@ -91,13 +102,8 @@ def _certify(folder: Path) -> None:
 
 
 def _bundles(folder: Path) -> Iterator[Path]:
-    for name in _LOCKS:
+    for name in (*_ARTEFACTS, "runtime"):
         yield from (folder / name).glob("*/cacert.pem")
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _version(python: Path) -> str:

@@ -1,10 +1,13 @@
 """The build: locks that say everything, artefacts for Lambda's own machine, and commands that say what is missing."""
 
 import os
+import py_compile
 import re
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 import pytest
 
@@ -78,6 +81,52 @@ def test_the_runtime_brings_boto3(tmp_path: Path, name: str) -> None:
     assert [f"{name} is in it, but the runtime has its own"] == list(faults(tmp_path, "3.13", "aarch64"))
 
 
+def compiled(folder: Path, *, mode: PycInvalidationMode = PycInvalidationMode.UNCHECKED_HASH) -> Path:
+    """Compile an artefact's one module, as this Python would."""
+    source = folder / "aitems_bridge" / "__init__.py"
+    py_compile.compile(str(source), dfile="/var/task/aitems_bridge/__init__.py", invalidation_mode=mode)
+    return Path(cache_from_source(str(source)))
+
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_byte_code_is_whole_or_absent(tmp_path: Path) -> None:
+    """Each module has byte code, or none has; what belongs to no module of the artefact is named."""
+    code = compiled(artefact(tmp_path))
+    assert list(faults(tmp_path, PYTHON, "aarch64")) == []
+    (tmp_path / "lonely.py").touch()
+    code.with_name(f"gone.{sys.implementation.cache_tag}.pyc").write_bytes(code.read_bytes())
+    name = code.relative_to(tmp_path)
+    assert list(faults(tmp_path, PYTHON, "aarch64")) == [
+        "lonely.py has no byte code",
+        f"{name.with_name(f'gone.{sys.implementation.cache_tag}.pyc')} belongs to no module",
+    ]
+
+
+@pytest.mark.parametrize("mode", [PycInvalidationMode.CHECKED_HASH, PycInvalidationMode.TIMESTAMP])
+def test_byte_code_is_taken_unasked(tmp_path: Path, mode: PycInvalidationMode) -> None:
+    """Byte code that Lambda would compare with its source at each start fails the build."""
+    code = compiled(artefact(tmp_path), mode=mode).relative_to(tmp_path)
+    assert list(faults(tmp_path, PYTHON, "aarch64")) == [f"{code} is not its module's byte code"]
+
+
+def test_byte_code_of_another_source(tmp_path: Path) -> None:
+    """Nothing at run time would notice byte code that its source has left behind, so the build does."""
+    code = compiled(artefact(tmp_path))
+    (tmp_path / "aitems_bridge" / "__init__.py").write_text("changed = True\n")
+    assert list(faults(tmp_path, PYTHON, "aarch64")) == [f"{code.relative_to(tmp_path)} is not its module's byte code"]
+
+
+def test_byte_code_of_another_python(tmp_path: Path) -> None:
+    """Byte code that the target's Python would not look at is as good as none."""
+    code = compiled(artefact(tmp_path)).relative_to(tmp_path)
+    assert list(faults(tmp_path, "3.99", "aarch64")) == [
+        "aitems_bridge/__init__.py has no byte code",
+        f"{code} belongs to no module",
+    ]
+
+
 def test_an_artefact_has_the_package(tmp_path: Path) -> None:
     """An artefact without aitems_bridge fails the build, and says so."""
     assert list(faults(tmp_path, "3.13", "aarch64")) == ["aitems_bridge is missing"]
@@ -141,6 +190,7 @@ def test_make_alone_helps() -> None:
         "chaos",
         "lint",
         "build",
+        "artefact",
         "bench",
         "clean",
     ]

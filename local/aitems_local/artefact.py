@@ -1,16 +1,19 @@
 """What `sam build` made, looked at before it is deployed: only what ships, and all of it for Lambda's own machine.
 
-Run by `src/Makefile` with whatever Python there is, so it needs nothing but the standard library.
+Run by `src/Makefile` with Lambda's Python or, where there is none, with whatever there is, so it needs nothing but the
+standard library.
 """
 
 import sys
 from collections.abc import Iterator
+from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
 _MACHINES = {"x86_64": 62, "aarch64": 183}  # e_machine of an ELF file
 _LITTLE_ENDIAN_64 = b"\x7fELF\x02\x01"
 _OWN = "aitems_bridge"
 _IN_THE_RUNTIME = ("boto3", "botocore", "s3transfer")
+_UNCHECKED_HASH = (1).to_bytes(4, "little")  # the flags of PEP 552
 _MEGABYTE = 1_000_000
 
 
@@ -29,6 +32,31 @@ def faults(artefact: Path, python: str, machine: str) -> Iterator[str]:
         header = library.read_bytes()[:20]
         if not header.startswith(_LITTLE_ENDIAN_64) or int.from_bytes(header[18:20], "little") != _MACHINES[machine]:
             yield f"{library.relative_to(artefact)} is not for {machine}"
+    compiled = {file for file in artefact.rglob("*.pyc") if file.is_file()}
+    if compiled:
+        tag = f"cpython-{python.replace('.', '')}"
+        yield from _byte_code_faults(artefact, compiled, tag, _same(python))
+
+
+def _same(python: str) -> bool:
+    """Whether it is the Python that runs this: no other can tell whether its byte code is good."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}" == python
+
+
+def _byte_code_faults(artefact: Path, compiled: set[Path], tag: str, readable: bool) -> Iterator[str]:
+    """Name what Lambda would have to compile at each cold start, and what it would run though the source says else."""
+    for module in sorted(artefact.rglob("*.py")):
+        file = module.parent / "__pycache__" / f"{module.stem}.{tag}.pyc"
+        if file not in compiled:
+            yield f"{module.relative_to(artefact)} has no byte code"
+            continue
+        compiled.remove(file)
+        head = file.read_bytes()[:16]
+        wanted = MAGIC_NUMBER + _UNCHECKED_HASH + source_hash(module.read_bytes())
+        if head[4:8] != _UNCHECKED_HASH or (readable and head != wanted):
+            yield f"{file.relative_to(artefact)} is not its module's byte code"
+    for file in sorted(compiled):
+        yield f"{file.relative_to(artefact)} belongs to no module"
 
 
 def _fits(tag: str, python: str, machine: str) -> bool:

@@ -239,7 +239,7 @@ class World:
         _, request_id, version = pointer
 
         def attend(bridge: Bridge) -> bool:
-            done = bridge.attend(request_id, version, Invocation(ends, ends))
+            done, _ = bridge.attend(request_id, version, Invocation(ends, ends))
             if done and pointer in self.pointers:
                 self.pointers.remove(pointer)
             return done

@@ -375,7 +375,7 @@ def test_the_ledger_has_one_key_and_no_index() -> None:
 def test_the_stream_forgets_nothing() -> None:
     """The relay starts at the oldest record, tries without end, and is told before the stream forgets (24 h)."""
     mapping = properties("RelayFunctionLedger")
-    assert properties("LedgerTable")["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
+    assert properties("LedgerTable")["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
     assert mapping["StartingPosition"] == "TRIM_HORIZON"
     assert mapping["MaximumRetryAttempts"] == -1
     assert mapping["BisectBatchOnFunctionError"] is True

@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from aitems_bridge import metrics
 from aitems_bridge.errors import BridgeError, Misconfigured, Problem, Upstream
 from aitems_bridge.models import Service
 from aitems_bridge.ncp import Keys, signed_headers
@@ -195,6 +196,8 @@ class AiTEMS:
         created = wall(json.loads(answer).get("createdDate"))
         if created is not None:
             self.zone_agrees = abs(created - self.utc_offset - self._now()) <= _ZONE_TOLERANCE
+            if not self.zone_agrees:
+                metrics.put(ClockMismatch=1)
 
 
 _ZONE_TOLERANCE = 300 * SECOND

@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from aitems_bridge import config, reconcile
+from aws_lambda_powertools import Logger
+
+from aitems_bridge import config, metrics, reconcile
 from aitems_bridge.aitems import AiTEMS, LookFailed
 from aitems_bridge.errors import NotRecorded, Problem
 from aitems_bridge.ledger import Ledger, Moved, NameTaken, ServiceClaimed
 from aitems_bridge.record import (
     SECOND,
+    NotDone,
     Numbers,
     Record,
     Sight,
@@ -32,7 +35,6 @@ from aitems_bridge.record import (
     revive,
     settle,
 )
-from aitems_bridge.wire import Permit
 
 RECORD_RESERVE = 5 * SECOND
 """Kept back for writing the outcome down."""
@@ -40,6 +42,9 @@ LEAST_READ = 8 * SECOND
 """No creation is sent with less time for its answer."""
 LOOK = 12 * SECOND
 """What a whole look may take."""
+_SHUT_OUT = {"keys-refused", "not-permitted"}
+
+logger = Logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,9 @@ class Bridge:
             except NameTaken:
                 return self._insert(put_off(fresh, self.now(), self.numbers, _name_in_use(fresh.name))), False
         except Moved as moved:
-            return self._known(moved.current, order), True
+            known = self._known(moved.current, order)
+            metrics.put(known.id, Replayed=1)
+            return known, True
         return self._post(claimed, invocation), False
 
     def refuse(self, order: Order, problem: Problem) -> tuple[Record, bool]:
@@ -126,23 +133,24 @@ class Bridge:
         except Moved as moved:
             if moved.current.payload_hash != order.payload_hash:
                 raise KeyReused(moved.current) from moved
+            metrics.put(moved.current.id, Replayed=1)
             return moved.current, True
 
-    def attend(self, request_id: str, version: int, invocation: Invocation) -> bool:
-        """Do what the pointer stands for, if it still stands. False: not now, keep the message.
+    def attend(self, request_id: str, version: int, invocation: Invocation) -> tuple[bool, Record | None]:
+        """Do what the pointer stands for, if it still stands.
 
-        Raises ``NotRecorded`` when the ledger does not answer.
+        Returns whether the message is done with (else keep it: somebody is still at it), and the request as it is
+        then, None where the pointer stood for nothing. Raises ``NotRecorded`` when the ledger does not answer.
         """
         record = self.ledger.get(request_id)
         if record is None or record.version != version or not record.state.open:
-            return True
+            return True, None
         if record.leased(self.now()):
-            return False
+            return False, record
         try:
-            self._advance(record, invocation)
-        except Moved:
-            return True  # whoever wrote it left the next pointer
-        return True
+            return True, self._advance(record, invocation)
+        except Moved as moved:
+            return True, moved.current  # whoever wrote it left the next pointer
 
     def bury(self, order: Order | None, request_id: str, version: int | None) -> bool:
         """Settle what ended among the dead letters as failed (T19), so that it is announced and can be revived.
@@ -206,51 +214,49 @@ class Bridge:
             return moved.current
         return revived
 
-    def _advance(self, record: Record, invocation: Invocation) -> None:
+    def _advance(self, record: Record, invocation: Invocation) -> Record:
         if record.state is State.CREATING:
             lapsed = lapse(record, self.now(), self.numbers)
             self.ledger.write(record, lapsed)
             record = lapsed
         if record.state is State.UNKNOWN:
-            self._examine(record, invocation)
-        elif record.overdue(self.now()):
-            self.ledger.write(record, give_up(record, self.now()))
-        else:
-            claimed = claim(record, self.now(), self._lease(invocation), self.numbers)
-            try:
-                self.ledger.write(record, claimed)
-            except NameTaken:
-                problem = _name_in_use(record.name)
-                self.ledger.write(record, put_off(record, self.now(), self.numbers, problem))
-            else:
-                self._post(claimed, invocation)
+            return self._examine(record, invocation)
+        if record.overdue(self.now()):
+            return self._write(record, give_up(record, self.now()))
+        claimed = claim(record, self.now(), self._lease(invocation), self.numbers)
+        try:
+            self.ledger.write(record, claimed)
+        except NameTaken:
+            return self._write(record, put_off(record, self.now(), self.numbers, _name_in_use(record.name)))
+        return self._post(claimed, invocation)
 
-    def _examine(self, record: Record, invocation: Invocation) -> None:
+    def _examine(self, record: Record, invocation: Invocation) -> Record:
         begun = self.now()
         try:
             view = self._look(record, invocation)
         except LookFailed as failed:
-            self._put_off(record, failed.ids)
-            return
+            _tell(record, failed.problem)
+            return self._put_off(record, failed.ids)
         # What was begun before the quiet time was over shows what was there then, however late it is told.
         judged = begun if begun < (record.quiet_until or 0) else self.now()
         looked = after_look(record, view, judged, self._lease(invocation), self.numbers)
         if looked.state is State.CREATING and self._seconds_to_post(invocation) <= 0:
-            self._put_off(record, view.ids if view.sight is Sight.UNCLEAR else ())
-            return
+            return self._put_off(record, view.ids if view.sight is Sight.UNCLEAR else ())
         try:
             self.ledger.write(record, looked)
         except ServiceClaimed:
             # Claimed between the look and the write: the next look sees by whom.
-            self._put_off(record, view.ids)
-            return
-        if looked.state is State.CREATING:
-            self._post(looked, invocation)
+            return self._put_off(record, view.ids)
+        return self._post(looked, invocation) if looked.state is State.CREATING else looked
 
-    def _put_off(self, record: Record, seen: tuple[str, ...]) -> None:
+    def _put_off(self, record: Record, seen: tuple[str, ...]) -> Record:
         """Look again later, and remember what was seen that could be ours."""
         remembered = replace(record, seen=record.seen or (seen[0] if seen else None))
-        self.ledger.write(record, put_off(remembered, self.now(), self.numbers))
+        return self._write(record, put_off(remembered, self.now(), self.numbers))
+
+    def _write(self, old: Record, new: Record) -> Record:
+        self.ledger.write(old, new)
+        return new
 
     def _look(self, record: Record, invocation: Invocation) -> View:
         until = min(self.now() + LOOK, invocation.answer_by)
@@ -263,7 +269,19 @@ class Bridge:
     def _post(self, claimed: Record, invocation: Invocation) -> Record:
         if claimed.command is None:
             raise AssertionError("what did not validate is never claimed")
-        outcome = self.aitems.create(claimed.command, self._permit(invocation))
+        sent = None
+
+        def permit() -> float:
+            nonlocal sent
+            seconds = self._seconds_to_post(invocation)
+            sent = self.now() if seconds > 0 else sent
+            return seconds
+
+        outcome = self.aitems.create(claimed.command, permit)
+        if sent is not None:
+            metrics.put(claimed.id, UpstreamLatency=self.now() - sent)
+        if isinstance(outcome, NotDone):
+            _tell(claimed, outcome.problem)
         settled = settle(claimed, outcome, self.now(), self.numbers)
         try:
             try:
@@ -284,15 +302,19 @@ class Bridge:
         left = invocation.answer_by - RECORD_RESERVE - self.now()
         return min(left, invocation.read) / SECOND if left >= LEAST_READ else 0.0
 
-    def _permit(self, invocation: Invocation) -> Permit:
-        return lambda: self._seconds_to_post(invocation)
-
 
 def _name_in_use(name: str) -> Problem:
     return Problem(
         "name-in-use",
         f"Another request for '{name}' is not settled yet; this one waits its turn.",
     )
+
+
+def _tell(record: Record, problem: Problem) -> None:
+    """Tell an operator that AiTEMS does not let the bridge in: whatever it is asked for, until somebody mends that."""
+    if problem.slug in _SHUT_OUT:
+        logger.error("AiTEMS refuses the bridge", extra={"request_id": record.id, "remedy": problem.detail})
+        metrics.put(record.id, KeysRefused=1)
 
 
 def from_environment() -> Bridge:

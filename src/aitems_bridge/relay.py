@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from aitems_bridge import config
+from aitems_bridge import config, metrics
 from aitems_bridge.events import entry, event_id
-from aitems_bridge.ledger import record_of
-from aitems_bridge.record import SECOND, Record
+from aitems_bridge.ledger import Image, record_of
+from aitems_bridge.record import SECOND, Record, State
 
 if TYPE_CHECKING:
     from types_boto3_events.client import EventBridgeClient
@@ -137,6 +137,9 @@ class Relay:
             logger.warning("the queue did not take a batch", extra={"cause": type(error).__name__})
             raise _Away from error
         refused = []
+        for taken in answer.get("Successful", ()):
+            record = batch[int(taken["Id"])][0]
+            logger.debug("queued", extra={"request_id": record.id, "version": record.version})
         for failed in answer.get("Failed", ()):
             item = batch[int(failed["Id"])]
             if failed["SenderFault"]:
@@ -165,10 +168,39 @@ class Relay:
                 self.give_away(item[0].id, f"EventBridge: {code}")
             elif code:
                 refused.append(item)
+            else:
+                record = item[0]
+                said = {"request_id": record.id, "state": str(record.state), "event": result.get("EventId")}
+                logger.info("announced", extra=said)
         return refused
 
 
 Batch = list[tuple[Record, dict[str, Any]]]
+
+
+def measures(record: Record, before: Record | None, now: int) -> dict[str, float]:
+    """Return what a write of a request counts for, by the metrics' names; ``before`` is what it replaced.
+
+    A write that leaves the version is an operator's, who has it said again: it counts for nothing. How old an open
+    request is, is measured when it was looked at and is open still, so at least every quarter of an hour; from the one
+    that a person has just revived nothing follows yet.
+    """
+    if before is not None and before.version == record.version:
+        return {}
+    left = before.state if before is not None else None
+    match record.state:
+        case State.CREATED | State.REJECTED:
+            took = (record.settled_at or now) - record.requested_at
+            return {record.state.capitalize(): 1, "TimeToOutcome": took} | ({"Adopted": 1} if record.adopted else {})
+        case State.FAILED:
+            return {"Failed": 1}
+        case State.RECEIVED if left not in (None, State.FAILED):
+            return {"OpenAge": (now - record.requested_at) / SECOND}
+        case State.UNKNOWN if left is not State.FAILED:
+            ages = {"OpenAge": (now - record.requested_at) / SECOND}
+            ages["UnknownAge"] = (now - (record.sent_at or record.requested_at)) / SECOND
+            return ages | ({"Unknown": 1} if left is State.CREATING else {})
+    return {}
 
 
 def _reply(record: Record) -> dict[str, Any]:
@@ -218,7 +250,7 @@ def _relay() -> Relay:
 def handler(event: dict[str, Any], _context: object) -> None:
     """Relay one batch of the table's stream. Raises ``NotRelayed`` to have it repeated."""
     relay = _relay()
-    records = []
+    records, replaced = [], []
     for change in event["Records"]:
         image = change["dynamodb"].get("NewImage", {})
         key = change["dynamodb"].get("Keys", {}).get("pk", {}).get("S", "")
@@ -228,4 +260,17 @@ def handler(event: dict[str, Any], _context: object) -> None:
             records.append(record_of(image))
         except UNREADABLE as error:
             relay.give_away(key.removeprefix("request#"), f"unreadable record: {type(error).__name__}")
+        else:
+            replaced.append(_replaced(change["dynamodb"].get("OldImage")))
     relay.put(records)
+    # Last: a batch that is repeated would count twice. One that Lambda itself hands over twice still does.
+    for record, before in zip(records, replaced, strict=True):
+        if values := measures(record, before, relay.now()):
+            metrics.put(record.id, **values)
+
+
+def _replaced(image: Image | None) -> Record | None:
+    try:
+        return record_of(image) if image else None
+    except UNREADABLE:
+        return None  # only a number depends on it

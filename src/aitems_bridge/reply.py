@@ -16,7 +16,7 @@ import jwt
 import requests
 from aws_lambda_powertools import Logger
 
-from aitems_bridge import chat, config
+from aitems_bridge import chat, config, metrics
 from aitems_bridge.errors import BridgeError, Misconfigured
 from aitems_bridge.events import event_id
 from aitems_bridge.ledger import Ledger
@@ -159,8 +159,9 @@ class Replies:
     def tell(self, message: dict[str, Any]) -> None:
         """Do what one message of the replies queue stands for. Raises ``NotReplied`` to have it tried again."""
         if message["kind"] == "say":
-            if self._in_time(message["at"], ""):
+            if self._in_time(message["at"], message.get("request_id")):
                 self.works.send(message["to"], message["text"])
+                logger.info("said")
             return
         record = self.ledger.get(message["request_id"])
         if record is None or record.reply is None or event_id(record) != message["event_id"]:
@@ -172,12 +173,13 @@ class Replies:
             self.slack.send(record.reply["url"], chat.slack_message(record, service))
         else:
             self.works.send(record.reply, chat.works_text(record, service, record.reply["language"]))
-        logger.info("replied", extra={"request_id": record.id})
+        logger.info("replied", extra={"state": str(record.state)})
 
-    def _in_time(self, since: int, request_id: str) -> bool:
+    def _in_time(self, since: int, request_id: str | None) -> bool:
         if self.now() - since <= chat.LAPSE:
             return True
-        logger.warning("ReplyLapsed", extra={"request_id": request_id, "after_seconds": (self.now() - since) // SECOND})
+        logger.warning("ReplyLapsed", extra={"after_seconds": (self.now() - since) // SECOND})
+        metrics.put(request_id, ReplyLapsed=1)
         return False
 
 
@@ -215,8 +217,11 @@ def answer(replies: Replies, event: dict[str, Any]) -> dict[str, Any]:
     """Tell a batch, and return what of it failed."""
     failed = []
     for record in event["Records"]:
+        logger.thread_safe_clear_keys()
         try:
-            replies.tell(json.loads(record["body"]))
+            message = json.loads(record["body"])
+            logger.thread_safe_append_keys(request_id=message.get("request_id"))
+            replies.tell(message)
         except (NotReplied, requests.RequestException, Misconfigured) as error:
             # A transport's own message holds the address, and Slack's address is a right to post.
             cause = str(error) if isinstance(error, BridgeError) else type(error).__name__

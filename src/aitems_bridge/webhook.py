@@ -17,7 +17,7 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from aitems_bridge import chat, config, doors
+from aitems_bridge import chat, config, doors, metrics
 from aitems_bridge.bridge import Bridge, Invocation, KeyReused, Order, fingerprint, from_environment
 from aitems_bridge.callers import (
     Caller,
@@ -83,15 +83,18 @@ class Webhook:
 
     def answer(self, event: dict[str, Any], ends: int) -> Response:
         """Return the answer to one call; the process may run until ``ends``. Raises nothing that a caller caused."""
+        logger.thread_safe_clear_keys()
         try:
             parameters = event.get("pathParameters") or {}
             name, request_id = parameters.get("caller", ""), parameters.get("request_id")
             headers = {key.lower(): value for key, value in (event.get("headers") or {}).items()}
             caller = self.callers.find(name)
+            logger.thread_safe_append_keys(caller=name)
             call = Call(name, headers, _body(event), ends)
             return self._take(call, caller) if request_id is None else self._show(call, caller, request_id)
         except doors.SignatureRefused as refused:
             logger.warning("signature refused", extra={"cause": refused.cause})
+            metrics.put(SignatureRefused=1)
             return _problem(refused.problem)
         except NotRecorded as refused:
             logger.error("not recorded", extra={"cause": refused.cause})  # noqa: TRY400  # the cause is all there is
@@ -120,6 +123,7 @@ class Webhook:
             return _ignored("the body is not what this caller's 'when' asks for")
         key = caller.key_in(document) or key
         order = Order(caller.scheme, f"hook:{call.name}", key, call.name, None, "", caller.requested_by(document))
+        logger.thread_safe_append_keys(request_id=order.request_id)
         asked, origins = caller.asked(document)
         try:
             command = CreateService.parse(asked, origins=origins)
@@ -129,6 +133,7 @@ class Webhook:
             # Nobody reads the answer to a delivery: what is wrong is recorded, and announced to those who listen.
             invalid = replace(order, payload_hash=fingerprint(asked))
             record, known = self.bridge.refuse(invalid, refused.problem)
+            logger.info("answered", extra={"state": str(record.state), "replayed": known})
             return _outcome(caller, record, replayed=known, applied="")
         _check_allowed(caller, command)
         order = replace(order, command=command.document(), payload_hash=fingerprint(command.document()))
@@ -138,7 +143,7 @@ class Webhook:
         record, known = self.bridge.open(order, Invocation(call.ends, answer_by, LONGEST_READ))
         if not known:
             record = self._awaited(record, answer_by)
-        logger.info("answered", extra={"request_id": record.id, "state": str(record.state), "replayed": known})
+        logger.info("answered", extra={"state": str(record.state), "replayed": known})
         return _outcome(caller, record, replayed=known, applied=preferred.applied)
 
     def _slack(self, call: "Call", caller: SlackCaller) -> Response:
@@ -193,13 +198,14 @@ class Webhook:
             if earlier is not None:
                 return voice.again(earlier, self.now())
             document = asked.document()
+            logger.thread_safe_append_keys(request_id=order.request_id)
             record, known = self.bridge.open(replace(order, command=document, payload_hash=fingerprint(document)), None)
         except NotRecorded as refused:
             logger.error("not recorded", extra={"cause": refused.cause})  # noqa: TRY400  # as above
             return voice.shut()
         except Refused as refused:
             return voice.problem(refused.problem)
-        logger.info("acknowledged", extra={"request_id": record.id, "state": str(record.state), "replayed": known})
+        logger.info("acknowledged", extra={"state": str(record.state), "replayed": known})
         return voice.accepted(asked.name, replies=self.say is not None)
 
     def _asked_before(self, order: Order, name: str) -> Record | None:
@@ -386,6 +392,7 @@ def _webhook() -> Webhook:
 
     def report(name: str, fault: str) -> None:
         logger.error("callers document: this needs an operator", extra={"caller": name, "fault": fault})
+        metrics.put(CallersInvalid=1)
 
     replies = os.environ.get("REPLIES_QUEUE_URL")
     callers = Callers(lambda early: secret.text(early=early), report)

@@ -20,7 +20,7 @@ from aitems_bridge.bridge import Bridge, Invocation, KeyReused, Order, fingerpri
 from aitems_bridge.errors import NotRecorded, Problem, Refused, Violation
 from aitems_bridge.events import REQUESTED
 from aitems_bridge.models import CreateService, quoted
-from aitems_bridge.record import SECOND
+from aitems_bridge.record import SECOND, Record
 
 MOST_AT_ONCE = 10
 LONGEST_KEY = 256
@@ -91,14 +91,17 @@ def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation, *,
     A key used again for another payload is a request of its own, under the event's id, and rejected. What comes from
     the dead letters is not opened but buried. False: keep the message.
     """
-    request = requested(envelope, bridge.now() - bridge.numbers.retention)
+    begun = bridge.now()
+    request = requested(envelope, begun - bridge.numbers.retention)
+    logger.thread_safe_append_keys(request_id=request.order.request_id)
     try:
         if request.problem is not None:
-            bridge.refuse(request.order, request.problem)
+            record, known = bridge.refuse(request.order, request.problem)
         elif dead:
+            logger.warning("a dead letter")
             return bridge.bury(request.order, request.order.request_id, None)
         else:
-            bridge.open(request.order, invocation)
+            record, known = bridge.open(request.order, invocation)
     except KeyReused as reused:
         order = request.order
         said = (
@@ -106,11 +109,18 @@ def take_in(bridge: Bridge, envelope: dict[str, Any], invocation: Invocation, *,
             "Nothing was created for this one; send it under a new key."
         )
         own = replace(order, key=request.event_key)
+        logger.thread_safe_append_keys(request_id=own.request_id)
         try:
-            bridge.refuse(own, request.problem or Problem("key-reused", said))
+            record, known = bridge.refuse(own, request.problem or Problem("key-reused", said))
         except KeyReused:
-            logger.exception("an event's id is another request's key", extra={"request_id": own.request_id})
+            logger.exception("an event's id is another request's key")
+            return True
+    _attended(record, bridge.now() - begun, replayed=known)
     return True
+
+
+def _attended(record: Record, spent: int, **more: object) -> None:
+    logger.info("attended", extra={"state": str(record.state), "attempts": record.attempts, "ms": spent, **more})
 
 
 def work(bridge: Bridge, body: str, invocation: Invocation, *, dead: bool) -> bool:
@@ -121,10 +131,19 @@ def work(bridge: Bridge, body: str, invocation: Invocation, *, dead: bool) -> bo
             return take_in(bridge, message, invocation, dead=dead)
         logger.error("an event of another kind was dropped")
         return True
-    request_id, version = message["request_id"], message["version"]
+    request_id, version, begun = message["request_id"], message["version"], bridge.now()
+    logger.thread_safe_append_keys(request_id=request_id)
     if dead:
+        logger.warning("a dead letter")
         return bridge.bury(None, request_id, version)
-    return bridge.attend(request_id, version, invocation)
+    done, record = bridge.attend(request_id, version, invocation)
+    if record is None:
+        logger.debug("the pointer stands for nothing any more", extra={"version": version})
+    elif done:
+        _attended(record, bridge.now() - begun)
+    else:
+        logger.info("somebody is still at it")
+    return done
 
 
 @cache
@@ -150,6 +169,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN
 
 
 def _done(attend: Callable[[dict[str, Any]], bool], record: dict[str, Any]) -> bool:
+    logger.thread_safe_clear_keys()  # the thread may have had another message before
     try:
         return attend(record)
     except Refused as refused:

@@ -67,16 +67,16 @@ def build_artefact(function: str, folder: Path, python: Path) -> None:
     Raises `subprocess.CalledProcessError` where the build does not end well.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    minor = ".".join(_version(python).split(".")[:2])
-    target = {"ARTIFACTS_DIR": folder, "MACHINE": platform.machine(), "RUNTIME": minor, "PYTHON313": python}
+    target = {"ARTIFACTS_DIR": folder, "MACHINE": platform.machine(), "RUNTIME": _minor(python), "PYTHON313": python}
     _make(f"build-{function}", *(f"{name}={value}" for name, value in target.items()))
 
 
 def install_runtime(uv: str, folder: Path, python: Path) -> None:
     """Put into a folder, anew, what Lambda brings: its runtime client and the AWS SDK."""
     shutil.rmtree(folder, ignore_errors=True)
-    command = [uv, "pip", "install", "--quiet", "--python", str(python), "--only-binary", ":all:", "--require-hashes"]
-    command += ["--no-deps", "--link-mode", "copy", "--target", str(folder)]
+    command = [uv, "pip", "install", "--quiet", "--only-binary", ":all:", "--require-hashes", "--no-deps"]
+    command += ["--python-platform", f"{platform.machine()}-manylinux2014", "--python-version", _minor(python)]
+    command += ["--link-mode", "copy", "--target", str(folder)]
     subprocess.run([*command, "-r", str(ROOT / "requirements" / "runtime.txt")], check=True)  # noqa: S603  # fixed words
     _compile(python, folder)
 
@@ -104,6 +104,10 @@ def _certify(folder: Path) -> None:
 def _bundles(folder: Path) -> Iterator[Path]:
     for name in (*_ARTEFACTS, "runtime"):
         yield from (folder / name).glob("*/cacert.pem")
+
+
+def _minor(python: Path) -> str:
+    return ".".join(_version(python).split(".")[:2])
 
 
 def _version(python: Path) -> str:

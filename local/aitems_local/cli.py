@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_where(resolve)
     for command in (*commands.choices.values(), checking):
         if command is not demo and command is not commands.choices["callers"]:
+    doctor = commands.add_parser("doctor", help="look at everything that a bridge needs, and name each remedy")
+    doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
+    _add_where(doctor)
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     return parser
 

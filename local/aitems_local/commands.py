@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         "callers": caller_commands.callers,
         "redrive": operator_commands.redrive,
         "resolve": operator_commands.resolve,
+        "doctor": operator_commands.doctor,
+        "submit": submit.submit,
     }
     try:
         with _interruptible():

@@ -1,10 +1,11 @@
-"""The commands of an operator: redrive, resolve and close. What they do to the ledger is in `operate`."""
+"""The commands of an operator: redrive, resolve and doctor. What they do is in `operate` and in `doctor`."""
 
 import argparse
 import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from aitems_bridge.config import now
@@ -13,6 +14,7 @@ from aitems_bridge.record import SECOND, Record
 from aitems_local import operate
 from aitems_local.cli import OK, REFUSED
 from aitems_local.cloud import UsageError
+from aitems_local.doctor import Doctor, Result
 from aitems_local.operate import Deed, Plan, Refusal
 from aitems_local.target import Target, target
 from aitems_local.telling import name_of
@@ -63,6 +65,26 @@ def resolve(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(_facts(settled) | {"changed": settled is not record}))
     return OK
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Examine the bridge, and say of each part that it is well or what to do."""
+    bridge = target(arguments.stack, arguments.region, arguments.profile)
+    terminal = Terminal(sys.stdout)
+    results = Counter[Result]()
+    for finding in Doctor(bridge).examine():
+        results[finding.result] += 1
+        if arguments.json:
+            print(json.dumps({"check": finding.check} | asdict(finding), ensure_ascii=False), flush=True)
+            continue
+        mark = {Result.OK: terminal.good("✓"), Result.FAILED: terminal.bad("✗"), Result.WARNING: "!"}
+        remedy = f" → {finding.remedy}" if finding.remedy else ""
+        terminal.line(f"{mark.get(finding.result, '?')} {finding.check:<12}{finding.told}{remedy}")
+    if not arguments.json:
+        counted = [f"{results[result]} {result.telling}" for result in Result if results[result]]
+        terminal.line(f"{bridge.name}: {', '.join(counted)}")
+    ill = results.total() - results[Result.OK] if arguments.strict else results[Result.FAILED]
+    return REFUSED if ill else OK
 
 
 def found(ledger: Ledger, which: str) -> Record | str:

@@ -58,7 +58,10 @@ class Slack:
 
     def send(self, url: str, message: dict[str, Any]) -> None:
         """Post a message. Raises ``NotReplied`` where that may work later; what never will is logged and dropped."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
         if f"{parts.scheme}://{parts.netloc}" not in self.origins:
             logger.error("a reply address is not Slack's", extra={"host": parts.hostname})
             return
@@ -108,14 +111,18 @@ class Works:
             token, until = self._tokens[bot] = self._grant(bot)
         return {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
 
-    def _grant(self, bot: str) -> tuple[str, float]:
+    def assertion(self, bot: str, issued: int) -> str:
+        """Return what proves to NAVER WORKS who asks for a token. Raises ``Misconfigured`` where it cannot be made."""
         account = self._account(bot)
-        issued = int(self._clock())
         claims = {"iss": account["client_id"], "sub": account["service_account"], "iat": issued, "exp": issued + 600}
         try:
-            assertion = jwt.encode(claims, account["private_key"], algorithm="RS256")
+            return jwt.encode(claims, account["private_key"], algorithm="RS256")
         except (ValueError, TypeError, jwt.PyJWTError) as error:
             raise Misconfigured(f"The chat secret's private_key for bot {bot} is no RSA key.") from error
+
+    def _grant(self, bot: str) -> tuple[str, float]:
+        issued = int(self._clock())
+        assertion, account = self.assertion(bot, issued), self._account(bot)
         form = {
             "assertion": assertion,
             "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",

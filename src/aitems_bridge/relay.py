@@ -31,8 +31,9 @@ MOST_BYTES = 240_000
 LONGEST_DELAY = 900
 TRIES = 3
 
-UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
-"""What comes of a record that another version wrote, or nobody of ours; repeating the batch would not help."""
+UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError)
+"""What comes of a record that another version wrote, or nobody of ours: a time beyond any clock, JSON nested without
+end. Repeating the batch would not help."""
 
 _FOR_GOOD = {
     "InvalidArgument", "MalformedDetail", "NotAuthorizedForDetailTypeException", "NotAuthorizedForSourceException",
@@ -191,7 +192,8 @@ def measures(record: Record, before: Record | None, now: int) -> dict[str, float
     match record.state:
         case State.CREATED | State.REJECTED:
             took = (record.settled_at or now) - record.requested_at
-            return {record.state.capitalize(): 1, "TimeToOutcome": took} | ({"Adopted": 1} if record.adopted else {})
+            values: dict[str, float] = {record.state.capitalize(): 1, "TimeToOutcome": took}
+            return values | ({"Adopted": 1} if record.adopted else {})
         case State.FAILED:
             return {"Failed": 1}
         case State.RECEIVED if left not in (None, State.FAILED):

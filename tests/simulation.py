@@ -19,7 +19,6 @@ from aitems_bridge.bridge import Bridge, Invocation, Order, fingerprint
 from aitems_bridge.errors import Problem
 from aitems_bridge.events import event_id
 from aitems_bridge.ledger import Ledger, Moved
-from aitems_bridge.models import Service
 from aitems_bridge.record import (
     HOUR,
     SECOND,
@@ -35,6 +34,7 @@ from aitems_bridge.record import (
     duplicate_name,
     revive,
 )
+from aitems_bridge.service import Service
 from aitems_bridge.wire import Permit
 from memory import MemoryLedger
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from aitems_bridge.doors import json_object
 from aitems_bridge.errors import Problem, Refused, Violation
-from aitems_bridge.models import CreateService, Service, quoted
+from aitems_bridge.models import CreateService, quoted
+from aitems_bridge.service import Service
 
 DOCUMENTED_NAME = re.compile(r"\A[A-Za-z_][A-Za-z0-9_-]{2,19}\Z")
 GRIN = "\N{GRINNING FACE}"

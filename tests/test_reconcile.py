@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitems_bridge.models import Service
 from aitems_bridge.reconcile import ALLOWANCE, Age, age, age_by, agrees
 from aitems_bridge.record import HOUR, SECOND, Clock, Record, claim
+from aitems_bridge.service import Service
 from simulation import KOREA, World
 
 NOW = 1_700_000_000_000

@@ -15,16 +15,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
-
-from pydantic import ValidationError
 
 from aitems_bridge import metrics
 from aitems_bridge.errors import BridgeError, Misconfigured, Problem, Upstream
-from aitems_bridge.models import Service
 from aitems_bridge.ncp import Keys, signed_headers
 from aitems_bridge.record import SECOND, Clock, Made, NotDone, Outcome, Rejection, Unknown, duplicate_name
 from aitems_bridge.wire import Answer, Lost, NotSent, Permit, exchange
+
+if TYPE_CHECKING:
+    from aitems_bridge.service import Service
 
 SERVICES = "/api/v1/services"
 CONNECT = 3.0
@@ -128,7 +129,7 @@ class AiTEMS:
                 return listing
         raise LookFailed(Problem("aitems-unavailable", "The list of services kept changing while it was read."))
 
-    def read(self, service_id: str, permit: Permit) -> tuple[Service, str] | None:
+    def read(self, service_id: str, permit: Permit) -> "tuple[Service, str] | None":
         """Return a service and its JSON text, or None where AiTEMS says that there is none. Raises ``LookFailed``."""
         answer = self._get(f"{SERVICES}/{quote(service_id, safe='')}", permit, missing=True)
         if answer is None:
@@ -204,6 +205,8 @@ _ZONE_TOLERANCE = 300 * SECOND
 _OK, _CREATED_AND_LIKE = 200, range(200, 300)
 _BAD_REQUEST, _UNAUTHORISED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _TOO_MANY = 400, 401, 403, 404, 413, 429
 _NOT_SUBSCRIBED, _QUOTA = "210", "400"
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_DEEP = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +227,9 @@ def prove(answer: Answer, name: str, begun: int, answered: int, posts: int) -> O
     status, shape = answer.status, _shape(answer)
     upstream = _upstream(answer, shape)
     if status in _CREATED_AND_LIKE:
-        service = _service(answer.body)
-        if service is not None and service.name == name:
-            return Made(_kept(answer.body, service), service.service_id, posts)
+        told = _told(answer.body)
+        if told is not None and told.name == name:
+            return Made(told.text, told.service_id, posts)
         return Unknown(_unreadable(answer), posts)
     if status == _TOO_MANY:
         slow = shape is not None and shape.gateway and shape.code == _QUOTA
@@ -286,7 +289,44 @@ def _shape(answer: Answer) -> _Shape | None:
     return None
 
 
-def _service(body: bytes) -> Service | None:
+class _Told(NamedTuple):
+    """What an answer has to tell of the service that was made: id, name, and the JSON text to keep."""
+
+    service_id: str
+    name: str
+    text: str
+
+
+def _told(body: bytes) -> _Told | None:
+    """Return what an answer tells; None where it tells of no service."""
+    if (plain := _told_plainly(body)) is not None:
+        return plain
+    service = _service(body)
+    return None if service is None else _Told(service.service_id, service.name, _kept(body, service))
+
+
+def _told_plainly(body: bytes) -> _Told | None:
+    """Return the same without pydantic, which is a quarter of a cold start, where all is plain to see.
+
+    Not plain is what pydantic's parser may see in another way than Python's: much depth, and halves of surrogate pairs.
+    """
+    if len(body) > LONGEST_ANSWER or body.count(b"{") + body.count(b"[") > _DEEP or _SURROGATE.search(body):
+        return None
+    try:
+        text = body.decode("utf-8")
+        match json.loads(text, parse_constant=_no_constant):
+            case {"serviceId": str(service_id), "name": str(name)} if service_id:
+                return _Told(service_id, name, text)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _service(body: bytes) -> "Service | None":
+    from pydantic import ValidationError  # noqa: PLC0415  # see _told_plainly
+
+    from aitems_bridge.service import Service  # noqa: PLC0415  # as above
+
     try:
         json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         return Service.model_validate_json(body)
@@ -298,11 +338,11 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _kept(body: bytes, service: Service) -> str:
+def _kept(body: bytes, service: "Service") -> str:
     """Return the answer's own JSON text, as it came; of one that is too long, the documented fields."""
     if len(body) <= LONGEST_ANSWER:
         return body.decode("utf-8")
-    documented = service.model_dump(by_alias=True, exclude_none=True, include=set(Service.model_fields))
+    documented = service.model_dump(by_alias=True, exclude_none=True, include=set(type(service).model_fields))
     for bulky in ("datasets", "infers", "hpConfig"):
         if len(text := json.dumps(documented)) <= LONGEST_ANSWER:
             return text

@@ -12,11 +12,14 @@ What neither can tell is ``unclear``: then another POST, which the taken name ma
 import unicodedata
 from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from aitems_bridge.aitems import AiTEMS, Listed, LookFailed, wall
-from aitems_bridge.models import Service
 from aitems_bridge.record import HOUR, SECOND, Clock, Record, Sight, View
 from aitems_bridge.wire import Permit
+
+if TYPE_CHECKING:
+    from aitems_bridge.service import Service
 
 ALLOWANCE = 5 * SECOND
 KOREA = 9 * HOUR
@@ -127,7 +130,7 @@ def _read(record: Record, aitems: AiTEMS, ids: tuple[str, ...], permit: Permit) 
     return View(Sight.OURS, ids, answer=text, service_id=service_id)
 
 
-def agrees(record: Record, service: Service) -> bool:
+def agrees(record: Record, service: "Service") -> bool:
     """Whether a service is what was asked for. A missing type agrees; AiTEMS may trim or compose the description."""
     if record.command is None or service.name != record.name:
         return False

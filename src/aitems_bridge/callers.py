@@ -10,16 +10,16 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from aitems_bridge import doors
+from aitems_bridge import doors, shapes
 from aitems_bridge.errors import Misconfigured, Problem, Refused
 from aitems_bridge.models import DESCRIPTION_LENGTH, ServiceType, quoted
+from aitems_bridge.shapes import Check, Limits, Shape
 
 CALLER_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 MOST_CALLERS = 200
@@ -41,15 +41,9 @@ def standard_key(secret: str) -> bytes:
     return key
 
 
-def _standard_secret(secret: str) -> str:
-    standard_key(secret)
-    return secret
-
-
-def _different(texts: list[str]) -> list[str]:
+def _different(texts: list[str]) -> None:
     if len(set(texts)) < len(texts):
         raise ValueError("must differ from each other")
-    return texts
 
 
 def _matches(pattern: str, name: str) -> bool:
@@ -68,63 +62,63 @@ def _matches(pattern: str, name: str) -> bool:
     return name.endswith(parts[-1]) and len(name) - at >= len(parts[-1])
 
 
-def _compiles(expression: str) -> str:
+def _compiles(expression: str) -> None:
     try:
         jmespath.compile(expression)
     except (JMESPathError, RecursionError) as error:
         raise ValueError(f"is no JMESPath expression: {' '.join(str(error).split())[:200]}") from error
-    return expression
 
 
 def _found(expression: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  # any JSON
     """Return what the expression finds in the body; None where it cannot be worked out on this one."""
     try:
-        return jmespath.search(expression, body)
+        found = jmespath.search(expression, body)
+        json.dumps(found)  # the sum of two lawful numbers can have more digits than Python writes
     except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError):
         return None  # some of its functions fail with Python's own errors on what they were not written for
+    return found
 
 
 Headers = Mapping[str, str]
 """Header names are in lower case."""
 
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*-]{1,40}$")]
-_Header = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
-_Pair = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,16}$")]
-_Expression = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_compiles)]
-_Ids = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(min_length=1, max_length=200)]
+_Name = Annotated[str, Limits(pattern=r"^[A-Za-z0-9_*-]{1,40}$")]
+_Header = Annotated[str, Limits(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
+_Pair = Annotated[str, Limits(pattern=r"^[a-z0-9_]{1,16}$")]
+_Expression = Annotated[str, Limits(min_length=1, max_length=1000), Check(_compiles)]
+_Ids = Annotated[list[Annotated[str, Limits(min_length=1, max_length=64)]], Limits(min_length=1, max_length=200)]
 _Answer = Literal["outcome", "delivery"]
 
 
 _StandardSecrets = Annotated[
-    list[Annotated[str, AfterValidator(_standard_secret)]],
-    Field(min_length=1, max_length=3, repr=False),
-    AfterValidator(_different),
+    list[Annotated[str, Check(standard_key)]],
+    Limits(min_length=1, max_length=3),
+    Check(_different),
 ]
 _PlainSecrets = Annotated[
-    list[Annotated[str, Field(pattern=r"^[\x21-\x7e]+$", min_length=16, max_length=512)]],
-    Field(min_length=1, max_length=3, repr=False),
-    AfterValidator(_different),
+    list[Annotated[str, Limits(pattern=r"^[\x21-\x7e]+$", min_length=16, max_length=512)]],
+    Limits(min_length=1, max_length=3),
+    Check(_different),
 ]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+def _said(part: Any) -> dict[str, Any]:  # noqa: ANN401  # one of the dataclasses below
+    """Return the members that the entry gives."""
+    return {each.name: value for each in fields(part) if (value := getattr(part, each.name)) is not None}
 
 
-class Defaults(_Part):
+class Defaults(Shape):
     """What is filled in where a request says nothing."""
 
-    description: Annotated[str, Field(max_length=DESCRIPTION_LENGTH)] | None = None
+    description: Annotated[str, Limits(max_length=DESCRIPTION_LENGTH)] | None = None
     type: ServiceType | None = None
 
-    @model_validator(mode="after")
-    def _says_something(self) -> "Defaults":
-        if not self.model_dump(exclude_none=True):
+    def __post_init__(self) -> None:
+        if not _said(self):
             raise ValueError("must give a description or a type")
-        return self
 
 
-class FieldMapping(_Part):
+class FieldMapping(Shape):
     """Where a foreign payload has what: JMESPath over its body, one expression a field."""
 
     name: _Expression
@@ -133,14 +127,14 @@ class FieldMapping(_Part):
 
     def expressions(self) -> dict[str, str]:
         """Return the expression of each field that is mapped."""
-        return self.model_dump(exclude_none=True)
+        return _said(self)
 
 
-class _Entry(_Part):
+class _Entry(Shape):
     """What every caller may have."""
 
     enabled: bool = True
-    allow: Annotated[list[_Name], Field(min_length=1, max_length=50)] | None = None
+    allow: Annotated[list[_Name], Limits(min_length=1, max_length=50)] | None = None
     defaults: Defaults | None = None
 
     def allows(self, name: str) -> bool:
@@ -149,7 +143,7 @@ class _Entry(_Part):
 
     def with_defaults(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Return the request with this caller's defaults where it says nothing."""
-        defaults = self.defaults.model_dump(exclude_none=True) if self.defaults else {}
+        defaults = _said(self.defaults) if self.defaults else {}
         return defaults | asked
 
 
@@ -159,7 +153,7 @@ class _Hook(_Entry):
     mapping: FieldMapping | None = None
     when: _Expression | None = None
     answer: _Answer | None = None
-    wait: Annotated[int, Field(ge=0, le=25)] = 0
+    wait: Annotated[int, Limits(ge=0, le=25)] = 0
 
     @property
     def delivers(self) -> bool:
@@ -199,7 +193,7 @@ class StandardCaller(_Hook):
 
     scheme: Literal["standard"]
     secrets: _StandardSecrets
-    wait: Annotated[int, Field(ge=0, le=25)] = 20
+    wait: Annotated[int, Limits(ge=0, le=25)] = 20
 
     @property
     def delivers(self) -> bool:
@@ -211,11 +205,11 @@ class StandardCaller(_Hook):
         return doors.standard(body, headers, [standard_key(secret) for secret in self.secrets], now)
 
 
-class Github(_Part):
+class Github(Shape):
     """Which of GitHub's events are meant."""
 
     events: Annotated[
-        list[Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")]], Field(min_length=1), AfterValidator(_different)
+        list[Annotated[str, Limits(pattern=r"^[a-z_]{1,64}$")]], Limits(min_length=1), Check(_different)
     ]
 
 
@@ -226,7 +220,7 @@ class GithubCaller(_Hook):
     secrets: _PlainSecrets
     github: Github
     mapping: FieldMapping
-    wait: Annotated[int, Field(ge=0, le=8)] = 0
+    wait: Annotated[int, Limits(ge=0, le=8)] = 0
 
     def verify(self, body: bytes, headers: Headers, now: int) -> str:
         """Return the delivery's id. Raises ``SignatureRefused``, or ``Refused`` where there is no id."""
@@ -243,43 +237,42 @@ class GithubCaller(_Hook):
     def requested_by(self, body: dict[str, Any]) -> str | None:
         """See `_Hook.requested_by`."""
         login = _found("sender.login", body)
-        return f"github:{login[:100]}" if isinstance(login, str) and login else None
+        return f"github:{login}" if doors.is_id(login) else None
 
 
-class Pairs(_Part):
+class Pairs(Shape):
     """Names of the parts of a ``k=v,k=v`` header."""
 
     signature: _Pair
     timestamp: _Pair | None = None
 
 
-class BodyKey(_Part):
+class BodyKey(Shape):
     """A key inside the body, and so inside what is signed."""
 
     body: _Expression
 
 
-class HeaderKey(_Part):
+class HeaderKey(Shape):
     """A key in a header, which nothing signs: see SECURITY.md."""
 
     header: _Header
 
 
-class HmacSettings(_Part):
+class HmacSettings(Shape):
     """How this sender signs; see `doors.HmacScheme`."""
 
     header: _Header
     algorithm: Literal["sha256", "sha384", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
-    prefix: Annotated[str, Field(max_length=32)] | None = None
+    prefix: Annotated[str, Limits(max_length=32)] | None = None
     pairs: Pairs | None = None
     timestamp_header: _Header | None = None
-    tolerance: Annotated[int, Field(ge=30, le=900)] = 300
-    content: Annotated[str, Field(pattern=r"^(\{timestamp\}[.:|])?\{body\}$")] = "{body}"
+    tolerance: Annotated[int, Limits(ge=30, le=900)] = 300
+    content: Annotated[str, Limits(pattern=r"^(\{timestamp\}[.:|])?\{body\}$")] = "{body}"
     key: BodyKey | HeaderKey
 
-    @model_validator(mode="after")
-    def _fits(self) -> "HmacSettings":
+    def __post_init__(self) -> None:
         if self.pairs is not None and (self.prefix is not None or self.timestamp_header is not None):
             raise ValueError("pairs exclude prefix and timestamp_header")
         timed = self.timestamp_header is not None or (self.pairs is not None and self.pairs.timestamp is not None)
@@ -287,7 +280,6 @@ class HmacSettings(_Part):
             raise ValueError("content signs a timestamp: say where it is (timestamp_header, or pairs.timestamp)")
         if timed and "timestamp" not in self.content:
             raise ValueError("a time that is not signed proves nothing: content must have {timestamp}")
-        return self
 
     @property
     def door(self) -> doors.HmacScheme:
@@ -329,7 +321,7 @@ class HmacCaller(_Hook):
         return doors.checked_key(found, f"this caller's key ({key.body})")
 
 
-class SlackSettings(_Part):
+class SlackSettings(Shape):
     """Which workspaces (the signing secret is the app's, not theirs), channels and people may ask."""
 
     teams: _Ids
@@ -353,17 +345,18 @@ class SlackCaller(_Entry):
         """Whether a command from there may ask for anything."""
         settings = self.slack
         return (
-            team in settings.teams
+            doors.is_id(user)
+            and team in settings.teams
             and (settings.channels is None or channel in settings.channels)
             and (settings.users is None or user in settings.users)
         )
 
 
-class WorksSettings(_Part):
+class WorksSettings(Shape):
     """Which bot this is, and which domains, people and channels may ask it."""
 
-    bot_id: Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
-    domains: Annotated[list[int], Field(min_length=1)]
+    bot_id: Annotated[str, Limits(pattern=r"^[0-9]{1,20}$")]
+    domains: Annotated[list[int], Limits(min_length=1)]
     users: _Ids | None = None
     channels: _Ids | None = None
     language: Literal["ko", "en"] = "ko"
@@ -395,7 +388,6 @@ class WorksCaller(_Entry):
 HookCaller = StandardCaller | GithubCaller | HmacCaller
 ChatCaller = SlackCaller | WorksCaller
 Caller = HookCaller | ChatCaller
-_ADAPTER: TypeAdapter[Caller] = TypeAdapter(Annotated[Caller, Field(discriminator="scheme")])
 
 ReadSecret = Callable[[bool], tuple[str, bool]]
 """Gives the document's text and whether it was read just now; True asks to read it early. Raises ``Misconfigured``."""
@@ -429,9 +421,9 @@ def read_document(text: str) -> Document:
             faults[name] = f"{null}: must not be null; leave out what is not meant"
             continue
         try:
-            callers[name] = _ADAPTER.validate_python(entry)
-        except ValidationError as error:
-            faults[name] = "; ".join(_told(each["loc"], each["msg"]) for each in error.errors(include_input=False))
+            callers[name] = shapes.read(Caller, entry, by="scheme")
+        except shapes.Misshapen as error:
+            faults[name] = "; ".join(f"{'.'.join(fault.place) or 'entry'}: {fault.what}" for fault in error.faults)
     return Document(callers, faults)
 
 
@@ -518,9 +510,3 @@ def unavailable() -> Problem:
         "caller-unavailable",
         "This caller's door is shut until an operator mends its settings. Nothing was recorded; send it again later.",
     )
-
-
-def _told(place: tuple[int | str, ...], message: str) -> str:
-    # The first part is the scheme that was read for; without one, the scheme itself is at fault.
-    where = ".".join(str(part) for part in place[1:]) or ("entry" if place else "scheme")
-    return f"{where}: {message}"

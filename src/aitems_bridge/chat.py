@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitems_bridge.errors import Problem
-from aitems_bridge.models import TYPES
+from aitems_bridge.models import NAME_PATTERN, TYPES
 from aitems_bridge.record import MINUTE, SECOND, Record, State
 
 DOUBLE_SUBMIT = 10 * MINUTE
@@ -59,7 +59,7 @@ def read_command(text: str) -> Command:
             return _create(rest)
         case "status" | "상태":
             name = _unquoted(rest)
-            return Status(name) if name and " " not in name else Help("status-name")
+            return Status(name) if re.fullmatch(NAME_PATTERN, name) else Help("status-name")
     return Help("verb", verb[:40])
 
 
@@ -72,7 +72,7 @@ def _create(rest: str) -> Command:
     if word.lower() in TYPES:
         asked["type"], rest = word.lower(), after
     elif word.lower() in _LIKE_TYPES:
-        return Help("type", word)
+        return Help("type", word[:40])
     if description := _unquoted(rest):
         asked["description"] = description
     return Create(asked)

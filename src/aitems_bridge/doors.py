@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import parse_qsl
 
 from aitems_bridge.errors import Problem, Refused
@@ -157,10 +157,15 @@ def key_header(name: str, headers: Mapping[str, str]) -> str:
 
 def checked_key(value: object, what: str) -> str:
     """Return a delivery's key if it is one: 1 to 256 printable ASCII characters. Raises ``Refused``."""
-    if not isinstance(value, str) or not _KEY.fullmatch(value):
+    if not is_id(value):
         detail = f"{what} must be 1 to 256 printable ASCII characters: it tells one delivery from another."
         raise Refused(Problem("malformed-request", detail))
     return value
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    """Whether it can be the id of a delivery, a person or a place: 1 to 256 printable ASCII characters."""
+    return isinstance(value, str) and _KEY.fullmatch(value) is not None
 
 
 def any_verifies(given: Iterable[bytes], expected: Iterable[bytes]) -> bool:

@@ -38,6 +38,8 @@ ANSWER_RESERVE = 3 * SECOND
 """Kept back, of the function's time, for answering."""
 LONGEST_READ = 15 * SECOND
 POLL = 0.4
+LONGEST_ADDRESS = 2000
+"""Characters of an address to report to; Slack's have a tenth of that."""
 
 Response = dict[str, Any]
 
@@ -159,7 +161,8 @@ class Webhook:
             return _slack_text(voice.denied())
         order = Order("slack", f"hook:{call.name}", "", call.name, None, "", f"slack:{user}")
         if self.say is not None:
-            order = replace(order, reply={"kind": "slack", "url": form.get("response_url", "")})
+            address = form.get("response_url", "")
+            order = replace(order, reply={"kind": "slack", "url": address if len(address) <= LONGEST_ADDRESS else ""})
         key = doors.checked_key(form.get("trigger_id"), "trigger_id")
         return _slack_text(self._obey(caller, voice, replace(order, key=key), form.get("text", "")))
 
@@ -227,8 +230,8 @@ class Webhook:
         if not isinstance(caller, StandardCaller):
             # Any other scheme would sign an empty body the same for ever: no proof of anything.
             raise Refused(Problem("unknown-request", "Only callers with scheme 'standard' can ask for a request."))
-        key, _ = self._verified(call, caller)
-        if call.body or key != request_id:
+        key, newest = self._verified(call, caller)
+        if not isinstance(newest, StandardCaller) or call.body or key != request_id:
             # The path is not part of the signed text: the id that is, has to be the path's.
             raise doors.SignatureRefused("webhook-id is not the request id of the path, or there is a body", self.now())
         record = self.bridge.ledger.get(request_id)
@@ -272,18 +275,20 @@ class WorksMessage:
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> "WorksMessage":
-        """Return what the callback says; whatever it lacks is empty."""
+        """Return what the callback says; whatever it lacks is empty. What nobody could be answered has no text."""
         source, content = document.get("source"), document.get("content")
         source = source if isinstance(source, dict) else {}
         content = content if isinstance(content, dict) else {}
-        channel = source.get("channelId")
-        is_text = document.get("type") == "message" and content.get("type") == "text"
+        user, channel, text = source.get("userId"), source.get("channelId") or None, content.get("text")
+        is_text = document.get("type") == "message" and content.get("type") == "text" and isinstance(text, str)
+        if not doors.is_id(user) or not (channel is None or doors.is_id(channel)):
+            user, channel, is_text = "", None, False
         return cls(
-            user=str(source.get("userId") or ""),
-            channel=str(channel) if channel else None,
+            user=user,
+            channel=channel,
             domain=source.get("domainId"),
             issued=document.get("issuedTime"),
-            text=str(content.get("text") or "") if is_text else None,
+            text=text if is_text else None,
         )
 
     @property

@@ -23,6 +23,7 @@ _LONGEST_REASON = 300
 _HIGHEST_PORT = 65_532
 """The three after it are used too."""
 _LONGEST_WAIT = 86_400  # seconds
+_MOST_AT_ONCE = 1000
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=_port, default=4580, help="AWS endpoint; 0: any free (default: 4580)")
     demo.add_argument("--once", action="store_true", help="stop when everything was shown")
     _add_send(commands.add_parser("send", help="ask for a service, really signed, and show what came of it"))
+    _add_submit(commands.add_parser("submit", help="ask for a service for each row of a file, and wait for all"))
     events = commands.add_parser("events", help="print what the bridge announced")
     events.add_argument("--follow", action="store_true", help="go on until Ctrl-C, or until the stack stops")
     events.add_argument("--since", type=_duration, metavar="1h", help="only of that time (s, m, h, d)")
@@ -112,11 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     verdict.add_argument("--created", metavar="SERVICE_ID", help="it made this service (AiTEMS is asked whether so)")
     verdict.add_argument("--rejected", type=_reason, metavar="REASON", help="it is closed, and its name given back")
     _add_where(resolve)
-    for command in (*commands.choices.values(), checking):
-        if command is not demo and command is not commands.choices["callers"]:
     doctor = commands.add_parser("doctor", help="look at everything that a bridge needs, and name each remedy")
     doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
     _add_where(doctor)
+    for command in (*commands.choices.values(), checking):
+        if command is not demo and command is not commands.choices["callers"]:
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     return parser
 
@@ -154,6 +156,39 @@ def _add_send(send: argparse.ArgumentParser) -> None:
     _add_where(send)
 
 
+def _add_submit(submit: argparse.ArgumentParser) -> None:
+    submit.description = (
+        "Asks for a service for each row, over the event bus. Nothing is sent unless every row is in order. A row's "
+        "key, where its column 'key' says none, is made of what the row asks for: the same row is the same request, "
+        "in whatever file and however often, and so makes one service. To ask anew for what was settled, give the row "
+        "a key. What became of each row stands in FILE.result.csv or .jsonl at any moment, also after a kill."
+    )
+    submit.add_argument(
+        "file", type=Path, metavar="FILE", help=".csv with a header, or .jsonl: name, description, type, key"
+    )
+    submit.add_argument(
+        "--source",
+        type=_source,
+        default="aitems-bridge.submit",
+        metavar="S",
+        help="the events' source, a part of every key (default: aitems-bridge.submit)",
+    )
+    submit.add_argument("--resume", action="store_true", help="go on with what was begun; what failed is tried again")
+    submit.add_argument("--dry-run", action="store_true", help="only check the file, and say what would be sent")
+    submit.add_argument("--encoding", choices=["utf-8", "cp949"], default="utf-8", help="of the file (default: utf-8)")
+    submit.add_argument(
+        "--at-once", type=_number, default=100, metavar="N", help="open requests at once, at most (default: 100)"
+    )
+    submit.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=300,
+        metavar="S",
+        help="end when nothing was settled for so long (default: 300)",
+    )
+    _add_where(submit)
+
+
 def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add both commands and return the one whose output machines may want."""
     which = callers.add_subparsers(dest="what", required=True, metavar="check|new")
@@ -186,6 +221,19 @@ def _add_where(command: argparse.ArgumentParser) -> None:
     command.add_argument("--stack", metavar="NAME", help="a stack on AWS (default: the local one)")
     command.add_argument("--region", help="where that stack is")
     command.add_argument("--profile", help="whose AWS credentials to use")
+
+
+def _source(text: str) -> str:
+    if not re.fullmatch(r"[!-~]{1,256}", text) or text.startswith("aws.") or text == "aitems.bridge":
+        said = f"a source is up to 256 printable ASCII characters without spaces, not aws.… nor aitems.bridge: {text!r}"
+        raise argparse.ArgumentTypeError(said)
+    return text
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= _MOST_AT_ONCE:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {_MOST_AT_ONCE}, not {text!r}")
+    return int(text)
 
 
 def _reason(text: str) -> str:

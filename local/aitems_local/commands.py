@@ -18,7 +18,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 
 from aitems_bridge import chat
 from aitems_bridge.errors import NotRecorded, type_prefix
-from aitems_local import caller_commands, operator_commands, senders
+from aitems_local import caller_commands, operator_commands, senders, submit
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
@@ -125,9 +125,7 @@ def _running(
 ) -> Iterator[Stack]:
     def tell(step: Step) -> None:
         if step.what != "probe":
-            terminal.line(
-                f"{step.what:<10}{step.on:<51}{step.result}", None if step.what == "secrets" else step.seconds
-            )
+            terminal.step(step.what, step.on, step.result, None if step.what == "secrets" else step.seconds)
 
     make_state_folder()
     earlier = _earlier()

@@ -270,10 +270,18 @@ class _Showing:
         self._line(f"⇒ event  {event.kind}  {event_id}  service {service}", max(0.0, event.arrived - since), mark="+")
 
     def _mishap(self, what: str, answer: str, so: str) -> None:
-        self._line(f"{what:<32}{answer:<34}{so:<38}{self.terminal.good('✓')}")
+        """Tell it in as few lines as have room for it; the check mark stands last."""
+        lines, room = [""], self.terminal.width - 7
+        for part in (f"{what:<32}", f"{answer:<34}", f"{so:<33}"):
+            if len(lines[-1] + part.rstrip()) > room:
+                lines.append("  ")
+            lines[-1] += part
+        for line in lines[:-1]:
+            self._line(line)
+        self._line(lines[-1] + self.terminal.good("✓"))
 
     def _line(self, text: str, seconds: float | None = None, *, mark: str = "", indent: str = "     ") -> None:
-        self.terminal.line(indent + text, seconds, mark)
+        self.terminal.line(indent + text, seconds, mark, whole=False)
 
     def explain(self, error: StepError) -> None:
         """Say what is known about a step that failed, and how to learn more."""

@@ -1,9 +1,11 @@
 """Lines for people: aligned, coloured only where somebody looks at a terminal that wants colour."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
 
 NAME = "aitems-bridge"
 
-_COLUMN = 86  # where times stand
-_BAR = 40  # characters
+_WIDEST = 110  # columns of a terminal that are used
+_ELSEWHERE = 130  # columns where it is none: nothing is shortened there, and ids are long
+_TIME = 9  # columns that times stand in, at the right
+_BAR = 24  # columns of a bar at most
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
 
 def typed(*words: str) -> str:
@@ -34,11 +39,34 @@ class Terminal:
 
     stream: TextIO
 
-    def line(self, text: str = "", seconds: float | None = None, mark: str = "") -> None:
-        """Write a line, with how long it took in the right column."""
+    @property
+    def width(self) -> int:
+        """Columns that a line may have: one is left free, for terminals differ about the last."""
+        return min(_WIDEST, _columns() - 1) if self.stream.isatty() else _ELSEWHERE
+
+    def line(self, text: str = "", seconds: float | None = None, mark: str = "", *, whole: bool = True) -> None:
+        """Write a line, with how long it took in the right column; unless ``whole``, as much of it as fits."""
+        room = self.width - (0 if seconds is None else _TIME)
+        if not whole:
+            text = self.fitted(text, room)
         if seconds is not None:
-            text = f"{text:<{_COLUMN}}  {mark + _duration(seconds):>7}"
+            text = f"{text}{' ' * (room - _width(text))}{mark + _duration(seconds):>{_TIME}}"
         print(text.rstrip(), file=self.stream, flush=True)
+
+    def step(self, what: str, on: str, result: str, seconds: float | None) -> None:
+        """Write a step that was done: what, on what, and what came of it, which is never shortened."""
+        room = max(0, min(51, self.width - _TIME - 10 - len(result)) - 2)
+        on = self.fitted(on, room) if result else on
+        self.line(f"{what:<10}{on:<{room}}  {result}".rstrip(), seconds, whole=False)
+
+    def fitted(self, text: str, room: int) -> str:
+        """Return as much of the text as has room on a terminal; elsewhere, all of it."""
+        if not self.stream.isatty() or _width(text) <= room:
+            return text
+        text = _COLOURS.sub("", text)
+        while text and _width(text) >= room:
+            text = text[:-1]
+        return f"{text}…"
 
     def good(self, text: str) -> str:
         """Return the text as something that is as it should be."""
@@ -68,7 +96,7 @@ class Bar:
 
     def __init__(self, total: int, stream: TextIO) -> None:
         self._total, self._stream, self._done = total, stream, 0
-        self._shown = bool(total) and stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.shown = bool(total) and stream.isatty() and os.environ.get("TERM") != "dumb"
 
     @classmethod
     @contextmanager
@@ -82,16 +110,41 @@ class Bar:
 
     def step(self) -> None:
         """One more is done."""
-        self._done += 1
-        if self._total:
-            filled = _BAR * self._done // self._total
-            self.write(f"\r{'█' * filled}{'░' * (_BAR - filled)} {self._done}/{self._total}")
+        self.show(self._done + 1)
+
+    def show(self, done: int, told: str = "") -> None:
+        """So many are done; what is told besides stands behind, as far as it has room."""
+        self._done = done
+        if self.shown:
+            room = Terminal(self._stream).width
+            bar = min(_BAR, room // 3)
+            filled = bar * done // self._total
+            text = f"{'█' * filled}{'░' * (bar - filled)} {done:,}/{self._total:,}  {told}".rstrip()
+            self.write(f"\r{Terminal(self._stream).fitted(text, room)}\x1b[K")
 
     def write(self, text: str) -> None:
         """Write to the terminal, if that is what it is."""
-        if self._shown:
+        if self.shown:
             self._stream.write(text)
             self._stream.flush()
+
+
+def _columns() -> int:
+    """Return how many columns the terminal has, standard error's where standard output goes elsewhere."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            return int(os.environ.get("COLUMNS") or os.get_terminal_size(stream.fileno()).columns) or 80
+        except (OSError, ValueError):
+            continue
+    return 80
+
+
+def _width(text: str) -> int:
+    """Return how many columns the text takes: a Korean character takes two, what sets a colour none."""
+    plain = _COLOURS.sub("", text)
+    return sum(
+        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in plain
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -10,11 +10,15 @@ DYNAMODB_LOCAL := .dynamodb-local/package/emulator
 DYNAMODB_LOCAL_VERSION := 2.9.30
 DYNAMODB_LOCAL_SHA256 := 3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9
 
+ASYNCAPI := .asyncapi/package/package.json
+ASYNCAPI_VERSION := 6.11.1
+ASYNCAPI_SHA256 := 01af8744dc33c0c7eb2e908f6a955319ee58b70ecadc9387d1aeb16c0cd28928
+
 export SAM_CLI_TELEMETRY := 0
 # Without byte code everything starts at half the speed, the functions of the local stack too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test dynamodb-local lint build artefact bench clean
+.PHONY: help setup run test dynamodb-local asyncapi lint build artefact sbom bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +47,18 @@ $(DYNAMODB_LOCAL)/DynamoDBLocal.jar:
 	@cd .dynamodb-local && echo "$(DYNAMODB_LOCAL_SHA256)  amplify-dynamodb-simulator-$(DYNAMODB_LOCAL_VERSION).tgz" | \
 	sha256sum --check --quiet && tar -xzf *.tgz && rm *.tgz
 
+# AsyncAPI's own schema of AsyncAPI documents. It comes with npm only, and 10 MB of it are for other versions.
+asyncapi: setup
+	@test -e $(ASYNCAPI) || command -v npm >/dev/null || \
+	{ echo "skipped: AsyncAPI's schema comes with npm, and there is no npm here"; exit 0; }; \
+	$(MAKE) --no-print-directory $(ASYNCAPI) && $(BIN)/pytest -m asyncapi
+
+$(ASYNCAPI):
+	@rm -rf .asyncapi && mkdir .asyncapi
+	@cd .asyncapi && npm pack --silent @asyncapi/specs@$(ASYNCAPI_VERSION) >/dev/null
+	@cd .asyncapi && echo "$(ASYNCAPI_SHA256)  asyncapi-specs-$(ASYNCAPI_VERSION).tgz" | sha256sum --check --quiet && \
+	tar -xzf *.tgz && rm *.tgz
+
 chaos: setup ## kills the functions at every side effect, counts services and outcomes; WRITE=1 into docs/reliability.md
 	@$(BIN)/python -m aitems_local.chaos $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED))
 
@@ -60,6 +76,9 @@ artefact: setup $(WITH_UV) ## builds it for this machine, and runs each function
 	@test -n "$$($(MAKE) --silent -C src runtime-python)" || \
 	{ echo "skipped: there is no Python 3.13 here to run it on (uv python install 3.13, or PYTHON313=...)"; exit 0; }; \
 	UV="$(abspath $(UV))" $(BIN)/pytest -m artefact tests/test_artefact.py
+
+sbom: setup ## a bill of materials of each function that was built, into build/sbom
+	@$(BIN)/python -m aitems_local.sbom .aws-sam/build build/sbom
 
 bench: setup ## speed, memory and weight beside a hand-made floor; TLS=1 over TLS, ROUNDS=5 for a quick look
 	@$(BIN)/python bench/main.py --uv "$(UV)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter-out 0,$(TLS)),--tls)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from aitems_local.stack import Stack
+from conversation import Conversation, held
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +14,13 @@ def stack() -> Iterator[Stack]:
     """Return the project's own template, deployed with IAM enforced: shared, so use names and keys of your own."""
     with Stack.start() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def talk(stack: Stack) -> Iterator[Conversation]:
+    """Return every conversation that the doors know, held with a bridge of its own."""
+    with held(stack) as conversation:
+        yield conversation
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from aitems_bridge.doors import SignatureRefused
 from aitems_bridge.errors import KINDS, NotRecorded, Problem, Refused
 from aitems_bridge.models import CreateService
 from aitems_bridge.record import Record, State
-from aitems_local import schemas
+from aitems_local import bodies, schemas
 from aitems_local.emulator import Fault
 from contract import CREATED, INVALID_REQUEST, RECORDS, REQUESTED, UNKNOWN, UNKNOWN_STATUS
 from world import ROOT, SECRET, World, get, post
@@ -34,7 +34,7 @@ VALIDATORS = {
         json.loads(path.read_text("utf-8")), format_checker=Draft202012Validator.FORMAT_CHECKER
     )
     for path in sorted((ROOT / "schemas").glob("*.v1.json"))
-    if path.name in schemas.schemas()
+    if path.name in bodies.schemas()
 }
 
 
@@ -57,13 +57,13 @@ def world() -> Iterator[World]:
         yield running
 
 
-def test_the_files_are_what_the_models_say() -> None:
-    """Write them anew with ``python -m aitems_local.schemas``."""
-    for name, schema in schemas.schemas().items():
-        assert (ROOT / "schemas" / name).read_text("utf-8") == schemas.text(schema)
+@pytest.mark.parametrize("name", schemas.files())
+def test_the_files_are_what_the_models_say(name: str) -> None:
+    """Schemas, OpenAPI and AsyncAPI alike; write them anew with ``python -m aitems_local.schemas``."""
+    assert (ROOT / "schemas" / name).read_text("utf-8") == schemas.files()[name]
 
 
-@pytest.mark.parametrize("name", [*schemas.OUTGOING, *schemas.INCOMING])
+@pytest.mark.parametrize("name", [*bodies.OUTGOING, *bodies.INCOMING])
 def test_each_is_a_schema(name: str) -> None:
     """Of the dialect it names, under an identifier that holds its version."""
     schema = VALIDATORS[name].schema
@@ -108,7 +108,7 @@ def test_members_may_be_added_to_what_goes_out() -> None:
         (("metadata", "version"), 1),
         (("metadata", "event_id"), CREATED["metadata"]["request_id"]),
         (("metadata", "request_id"), "p24m"),
-        (("metadata", "channel"), "carrier-pigeon"),
+        (("metadata", "channel"), "Carrier pigeon"),
         (("metadata", "final"), False),
         (("metadata", "attempts"), -1),
         (("metadata", "settled_at"), "2026-11-23T19:38:25Z"),
@@ -120,8 +120,8 @@ def test_members_may_be_added_to_what_goes_out() -> None:
         (("data", "name"), None),
     ],
 )
-def test_ours_is_closed(path: tuple[str, ...], value: object) -> None:
-    """What the bridge itself says has closed sets and forms: a consumer may rely on them."""
+def test_what_is_decided_by_is_closed(path: tuple[str, ...], value: object) -> None:
+    """What the bridge itself says has forms, and where a consumer decides by it closed sets, to rely on."""
     document = copy.deepcopy(CREATED)
     part = document
     for name in path[:-1]:
@@ -129,6 +129,26 @@ def test_ours_is_closed(path: tuple[str, ...], value: object) -> None:
     part[path[-1]] = value
     with pytest.raises(ValidationError):
         check("service-created", document)
+
+
+def test_what_may_grow_is_open() -> None:
+    """A new door and a new kind of problem are additions: who validates does not break on them."""
+    check("service-created", CREATED | {"metadata": CREATED["metadata"] | {"channel": "carrier-pigeon"}})
+    kind = "urn:aitems-bridge:problem:never-heard-of"
+    check("problem", INVALID_REQUEST | {"type": kind})
+    for example in ("rejected by AiTEMS", "failed"):
+        record, expected = RECORDS[example]
+        check(BY_STATE[record.state], expected | {"data": expected["data"] | {"type": kind}})
+    for unlike in ("about:blank", "urn:aitems-bridge:problem:", "urn:aitems-bridge:problem:Shouted"):
+        with pytest.raises(ValidationError):
+            check("problem", INVALID_REQUEST | {"type": unlike})
+
+
+@pytest.mark.parametrize("slug", KINDS)
+def test_each_kind_is_named(slug: str) -> None:
+    """An open set still tells what is in it."""
+    problem = bodies.schemas()["problem.v1.json"]["properties"]["type"]
+    assert problem["examples"][list(KINDS).index(slug)].endswith(f":{slug}")
 
 
 @pytest.mark.parametrize("member", [*CREATED["metadata"]])

@@ -1,29 +1,28 @@
-"""The JSON Schemas of everything that crosses the bridge's border: `python -m aitems_local.schemas` writes them.
+"""Everything that crosses the bridge's border, as models, and the JSON Schemas made of them.
 
-Going out, our own enumerations are closed and AiTEMS's are open; members may be added within a version, so a consumer
-must not mind members it does not know. Coming in, nothing unknown is taken.
+Going out, what a consumer decides by is closed, and what it shows or sorts by is open; members may be added within a
+version, so a consumer must not mind members it does not know. Coming in, nothing unknown is taken.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from aitems_bridge.errors import KINDS, Retryable, type_prefix
-from aitems_bridge.models import CreateService, Service
+from aitems_bridge.models import CreateService
 from aitems_bridge.record import State
-
-FOLDER = Path(__file__).parents[2] / "schemas"
+from aitems_bridge.service import Service
+from aitems_bridge.shapes import Shape
 
 Json = dict[str, Any]
 
 
 def _types(wanted: Callable[[Retryable], bool]) -> Any:  # noqa: ANN401  # pydantic's FieldInfo
+    """Return an open set: kinds may be added within a version, and ``retryable`` tells what to do about any."""
     kinds = [type_prefix + slug for slug, kind in KINDS.items() if wanted(kind.retryable)]
-    return Field(json_schema_extra={"enum": list(kinds)})
+    return Field(pattern=f"^{type_prefix}[a-z]+(-[a-z]+)*$", examples=list(kinds))
 
 
 RequestId = Annotated[str, Field(pattern="^[a-z2-7]{52}$")]
@@ -36,7 +35,9 @@ Time = Annotated[
     ),
 ]
 Key = Annotated[str, Field(pattern="^[ -~]{1,256}$")]
-Channel = Literal["standard", "github", "hmac", "slack", "works", "bus"]
+Channel = Annotated[
+    str, Field(pattern="^[a-z][a-z0-9-]*$", examples=["standard", "github", "hmac", "slack", "works", "bus"])
+]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -74,7 +75,7 @@ class Problem(_Out):
     """A problem by RFC 9457."""
 
     type: Annotated[str, _types(lambda _: True)]
-    """Which kind; an identifier, not an address."""
+    """Which kind, of an open set; an identifier, not an address."""
     title: str
     """The kind, for people."""
     status: Annotated[int, Field(ge=400, le=599)]
@@ -122,7 +123,7 @@ class Metadata(_Out):
     request_id: RequestId
     idempotency_key: Key
     channel: Channel
-    """The door it came through."""
+    """The door it came through, of an open set."""
     caller: Annotated[str, Field(min_length=1)]
     """The caller's name; on the bus, the source of the event that asked."""
     requested_by: Annotated[str | None, Field(examples=["account:123456789012"])]
@@ -216,6 +217,48 @@ class Status(_Out):
     """For people."""
 
 
+class Ignored(_Out):
+    """A delivery that the caller's own filter leaves out; nothing was recorded."""
+
+    status: Literal["ignored"]
+    reason: str
+
+
+class Acknowledged(_Out):
+    """A message to the NAVER WORKS bot was taken; what is said about it comes as a message."""
+
+    status: Literal["accepted"]
+
+
+class SlackAnswer(_Out):
+    """What Slack shows to the person who typed the command."""
+
+    response_type: Literal["ephemeral"]
+    text: str
+
+
+class GatewayMessage(_Out):
+    """What API Gateway says when a call does not reach the bridge."""
+
+    message: str
+
+
+class SlackCommand(BaseModel):
+    """The fields of Slack's form that count; others are not minded."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    team_id: str
+    channel_id: str
+    user_id: str
+    command: Annotated[str, Field(examples=["/aitems"])]
+    text: Annotated[str, Field(examples=["create shop-main batch 봄 시즌 추천"])]
+    response_url: str
+    """Where the outcome is told."""
+    trigger_id: Key
+    """The request's key."""
+
+
 class Keys(BaseModel):
     """The keys secret: a Sub Account's API authentication key."""
 
@@ -225,7 +268,7 @@ class Keys(BaseModel):
     secret_key: Annotated[str, Field(min_length=1)]
 
 
-# --- writing ------------------------------------------------------------------------------------------------------
+# --- their schemas --------------------------------------------------------------------------------------------------
 
 OUTGOING: dict[str, type[BaseModel]] = {
     "service-created": Created,
@@ -234,7 +277,7 @@ OUTGOING: dict[str, type[BaseModel]] = {
     "problem": Problem,
     "status": Status,
 }
-INCOMING: dict[str, type[BaseModel]] = {"service-creation-requested": Requested, "keys": Keys}
+INCOMING: dict[str, type[BaseModel | Shape]] = {"service-creation-requested": Requested, "keys": Keys}
 VERSION = 1
 
 
@@ -248,27 +291,52 @@ class _Plain(GenerateJsonSchema):
 
 
 def schemas() -> dict[str, Json]:
-    """Return every schema by the name of its file."""
-    made = {name: _outgoing(_schema(model)) for name, model in OUTGOING.items()}
-    made |= {name: _incoming(_schema(model)) for name, model in INCOMING.items()}
+    """Return every schema that has a file of its own, by that file's name."""
+    made = {name: outgoing(model) for name, model in OUTGOING.items()}
+    made |= {name: incoming(model) for name, model in INCOMING.items()}
     return {f"{name}.v{VERSION}.json": _headed(name, schema) for name, schema in made.items()}
 
 
-def text(schema: Json) -> str:
-    """Return a schema as its file has it."""
-    return json.dumps(schema, ensure_ascii=False, indent=2) + "\n"
+def outgoing(model: type[BaseModel]) -> Json:
+    """Return the schema of what goes out: members may be added; of AiTEMS's own, nothing more than the bridge does."""
+    return _outgoing(_schema(model))
 
 
-def main() -> None:
-    """Write the files anew."""
-    for name, schema in schemas().items():
-        (FOLDER / name).write_text(text(schema), "utf-8")
-        print(f"schemas/{name}")
+def incoming(model: type[BaseModel | Shape]) -> Json:
+    """Return the schema of what comes in: members may be left out, but not be null."""
+    return _incoming(_schema(model))
 
 
-def _schema(model: type[BaseModel]) -> Json:
+def components(schemas: list[Json]) -> Json:
+    """Return schemas by their titles, as OpenAPI and AsyncAPI keep them: what they share stands there once.
+
+    Raises `ValueError` where two parts have one title and are not the same.
+    """
+    found: Json = {}
+    for schema in schemas:
+        parts = schema.get("$defs", {}).values()
+        for part in (*parts, {name: value for name, value in schema.items() if name != "$defs"}):
+            moved = _moved(part)
+            if found.setdefault(part["title"], moved) != moved:
+                raise ValueError(f"there are two schemas {part['title']}")
+    return {title: found[title] for title in sorted(found)}
+
+
+def _moved(value: Any) -> Any:  # noqa: ANN401  # JSON of any kind
+    """Return the same, its references leading to the components."""
+    match value:
+        case {"$ref": str(place), **others}:
+            return {"$ref": place.replace("#/$defs/", "#/components/schemas/"), **_moved(others)}
+        case dict():
+            return {name: _moved(each) for name, each in value.items()}
+        case list():
+            return [_moved(each) for each in value]
+    return value
+
+
+def _schema(model: type[BaseModel | Shape]) -> Json:
     # As written, not as read: what runs before a check when reading would hide the check.
-    return model.model_json_schema(mode="serialization", schema_generator=_Plain)
+    return TypeAdapter(model).json_schema(mode="serialization", schema_generator=_Plain)
 
 
 def _headed(name: str, schema: Json) -> Json:
@@ -309,7 +377,3 @@ def _without_null(member: Json) -> None:
         (only,) = (each for each in member.pop("anyOf") if each != {"type": "null"})
         member.pop("default", None)
         member.update({**only, **member})
-
-
-if __name__ == "__main__":
-    main()

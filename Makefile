@@ -80,6 +80,9 @@ artefact: setup $(WITH_UV) ## builds it for this machine, and runs each function
 sbom: setup ## a bill of materials of each function that was built, into build/sbom
 	@$(BIN)/python -m aitems_local.sbom .aws-sam/build build/sbom
 
+sbom: setup ## a bill of materials of each function that was built, into build/sbom
+	@$(BIN)/python -m aitems_local.sbom .aws-sam/build build/sbom
+
 bench: setup ## speed, memory and weight beside a hand-made floor; TLS=1 over TLS, ROUNDS=5 for a quick look
 	@$(BIN)/python bench/main.py --uv "$(UV)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter-out 0,$(TLS)),--tls)
 

@@ -191,6 +191,7 @@ def test_make_alone_helps() -> None:
         "lint",
         "build",
         "artefact",
+        "sbom",
         "bench",
         "clean",
     ]

@@ -100,7 +100,9 @@ def anchors(text: str) -> set[str]:
 # --- what is generated --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["docs/errors.md", "docs/commands.md", "docs/parameters.md", "README.md"])
+@pytest.mark.parametrize(
+    "path", ["docs/errors.md", "docs/commands.md", "docs/parameters.md", "docs/packages.md", "README.md"]
+)
 def test_generated_parts_are_up_to_date(path: str) -> None:
     """Kinds of problems, parameters and help are what the code says; `python -m aitems_local.handbook` mends this."""
     expected = handbook.documents()[ROOT / path]

@@ -1,7 +1,7 @@
 """The parts of the documents that are made from the code: `python -m aitems_local.handbook` writes them.
 
-`docs/errors.md`, `docs/commands.md` and `docs/parameters.md` whole, and in `README.md` what stands between two comments
-of the same name. `tests/test_readme.py` fails when one of them is behind.
+`docs/errors.md`, `docs/commands.md`, `docs/parameters.md` and `docs/packages.md` whole, and in `README.md` what stands
+between two comments of the same name. `tests/test_readme.py` fails when one of them is behind.
 """
 
 import contextlib
@@ -9,11 +9,12 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aitems_bridge.errors import KINDS, type_prefix
-from aitems_local import cli
+from aitems_local import cli, sbom
 from aitems_local.document import ROOT
 from aitems_local.stack import load_template
 
@@ -144,6 +145,13 @@ _ABOUT_COMMANDS = (
     "143 when it was interrupted. An id may be shortened, as terminals are shown it, as long as one request only "
     "begins so."
 )
+_ABOUT_PACKAGES = (
+    "Besides the source of this repository (MIT), the functions carry these packages and no others; the AWS SDK comes "
+    "with Lambda's runtime. The licence is the one that the package itself declares. Versions and digests are fixed by "
+    "the locks in `requirements/`. What a build really contains is written down by `make sbom`: a bill of materials in "
+    "CycloneDX for each function, in `build/sbom`, compared with the artefact, with the lock and with what each "
+    "package says it needs."
+)
 _ABOUT_PARAMETERS = (
     "What `sam deploy --guided` asks, and what `--parameter-overrides NAME=VALUE` sets. Every one has a default "
     "that works; the limits are checked before anything is deployed."
@@ -265,6 +273,21 @@ def parameter_overview() -> str:
     return "\n".join(rows)
 
 
+def packages() -> str:
+    """Return `docs/packages.md`: what ships besides the source, in which version, where, and under which licence."""
+    locks = {lock: sbom.locked(lock) for lock in dict.fromkeys(sbom.LOCKS.values())}
+    functions = {
+        lock: [name.removesuffix("Function") for name, its in sbom.LOCKS.items() if its == lock] for lock in locks
+    }
+    rows = []
+    for name, package in sorted({name: package for found in locks.values() for name, package in found.items()}.items()):
+        places = [function for lock, found in locks.items() if name in found for function in functions[lock]]
+        licence = sbom.licence(distribution(name))
+        rows.append(f"| {name} | {package.version} | {licence} | {', '.join(places)} |")
+    table = "| Package | Version | Licence | In |\n|---|---|---|---|\n" + "\n".join(rows)
+    return f"# What ships\n\n{_MADE_BY}\n\n{_ABOUT_PACKAGES}\n\n{table}\n"
+
+
 def with_region(text: str, name: str, inner: str) -> str:
     """Return ``text`` with what stands between the two comments of that name replaced. Raises ``ValueError``."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -283,6 +306,7 @@ def documents() -> dict[Path, str]:
         ROOT / "docs" / "errors.md": errors(),
         ROOT / "docs" / "commands.md": commands(),
         ROOT / "docs" / "parameters.md": parameters(),
+        ROOT / "docs" / "packages.md": packages(),
         readme: text,
     }
 

@@ -10,7 +10,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal
 
 import jmespath
@@ -208,9 +208,7 @@ class StandardCaller(_Hook):
 class Github(Shape):
     """Which of GitHub's events are meant."""
 
-    events: Annotated[
-        list[Annotated[str, Limits(pattern=r"^[a-z_]{1,64}$")]], Limits(min_length=1), Check(_different)
-    ]
+    events: Annotated[list[Annotated[str, Limits(pattern=r"^[a-z_]{1,64}$")]], Limits(min_length=1), Check(_different)]
 
 
 class GithubCaller(_Hook):
@@ -219,7 +217,7 @@ class GithubCaller(_Hook):
     scheme: Literal["github"]
     secrets: _PlainSecrets
     github: Github
-    mapping: FieldMapping
+    mapping: FieldMapping = field()  # without the default of the others' mapping
     wait: Annotated[int, Limits(ge=0, le=8)] = 0
 
     def verify(self, body: bytes, headers: Headers, now: int) -> str:

@@ -1,7 +1,4 @@
-"""AiTEMS's nouns: what may be asked for, exactly, and what comes back, generously.
-
-Out goes only what the documentation allows. In comes whatever AiTEMS says: recorded answers differ from documented
-ones already, so enums are open, unknown fields are kept, and nothing but ``serviceId`` and ``name`` is insisted on.
+"""What may be asked of AiTEMS, exactly: out goes only what its documentation allows.
 
 Source: https://api.ncloud-docs.com/docs/en/ai-application-service-aitems-service-create
 """
@@ -12,17 +9,8 @@ import unicodedata
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-)
-
 from aitems_bridge.errors import Problem, Refused, Violation
+from aitems_bridge.shapes import Limits, Shape
 
 ServiceType = Literal["batch", "interval"]
 
@@ -30,67 +18,40 @@ NAME_LENGTH = (3, 20)
 DESCRIPTION_LENGTH = 100
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{2,19}$"
 TYPES = get_args(ServiceType)
+_FIELDS = ("name", "description", "type")
 QUOTED = 40
+MOST_TOLD = 20
+"""Violations that a problem lists: an outcome must fit into an event, whatever was wrong."""
 
 
-def _nfc(value: object) -> object:
-    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
-
-
-class CreateService(BaseModel):
+class CreateService(Shape):
     """A request for one service, by the documented rules; text is NFC and lengths count characters."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: Annotated[str, BeforeValidator(_nfc), Field(pattern=NAME_PATTERN)]
-    description: Annotated[str, BeforeValidator(_nfc), Field(max_length=DESCRIPTION_LENGTH)] = ""
+    name: Annotated[str, Limits(pattern=NAME_PATTERN)]
+    description: Annotated[str, Limits(max_length=DESCRIPTION_LENGTH)] = ""
     type: ServiceType = "batch"
 
     @classmethod
-    def parse(cls, value: object, *, origins: dict[str, str] | None = None) -> "CreateService":
+    def parse(cls, value: Any, *, origins: dict[str, str] | None = None) -> "CreateService":  # noqa: ANN401  # any JSON
         """Return the request that ``value`` describes.
 
         ``origins`` tells, for fields that a mapping produced, the expression each came from.
-        Raises ``Refused`` with ``invalid-request``, every violation of every field in it.
+        Raises ``Refused`` with ``invalid-request``, every violation of every field in it (the first ``MOST_TOLD``).
         """
         violations = tuple(_violations(value))
         if violations:
             fields = len({violation.pointer for violation in violations})
             detail = "1 field is wrong." if fields == 1 else f"{fields} fields are wrong."
-            told = tuple(_with_origin(violation, origins or {}) for violation in violations)
+            if len(violations) > MOST_TOLD:
+                detail += f" The first {MOST_TOLD} things that are wrong are listed."
+            told = tuple(_with_origin(violation, origins or {}) for violation in violations[:MOST_TOLD])
             raise Refused(Problem("invalid-request", detail, errors=told))
-        return cls.model_validate(value)
+        name, description = (unicodedata.normalize("NFC", value.get(text, "")) for text in ("name", "description"))
+        return cls(name=name, description=description, type=value.get("type", "batch"))
 
     def document(self) -> dict[str, str]:
         """Return the JSON object that is recorded, sent to AiTEMS and announced."""
         return {"name": self.name, "description": self.description, "type": self.type}
-
-
-class Service(BaseModel):
-    """A service as AiTEMS tells it."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    service_id: Annotated[str, Field(alias="serviceId", min_length=1)]
-    name: str
-    description: str | None = None
-    type: str | None = None
-    status: str | None = None
-    datasets: list[Any] | None = None
-    hp_config: Annotated[dict[str, Any] | None, Field(alias="hpConfig")] = None
-    infers: list[Any] | None = None
-    created_date: Annotated[str | None, Field(alias="createdDate")] = None
-    updated_date: Annotated[str | None, Field(alias="updatedDate")] = None
-
-    @field_validator("description", "type", "status", "datasets", "hp_config", "infers", "created_date", "updated_date",
-                     mode="wrap")  # fmt: skip
-    @classmethod
-    def _tolerant(cls, value: object, read: ValidatorFunctionWrapHandler) -> object:
-        """Read a documented field of an undocumented type as absent; the text that is passed on still has it."""
-        try:
-            return read(value)
-        except ValidationError:
-            return None
 
 
 def quoted(value: object) -> str:
@@ -118,7 +79,7 @@ def _violations(value: object) -> list[Violation]:
             f"#/{_escaped(name)}", "additionalProperties", f"{quoted(name)} is not one of name, description, type"
         )
         for name in value
-        if name not in CreateService.model_fields
+        if name not in _FIELDS
     ]
     found += _name_violations(value)
     description = value.get("description", "")

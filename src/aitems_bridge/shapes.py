@@ -8,7 +8,7 @@ judge, and the quick reading never contradicts it: what that takes, pydantic tak
 import json
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, dataclass_transform, get_args, get_origin
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic_core.core_schema import CoreSchema
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
 class Shape:
     """The base of what is read from a JSON object: its members and no others, each of exactly its type.
 
@@ -143,8 +143,8 @@ def surely(kind: Any, value: Any) -> Any:  # noqa: ANN401  # any type that a mem
 
 
 def _surely_object(kind: Any, value: Any) -> Any:  # noqa: ANN401  # a shape
-    members = {field.name: field for field in fields(kind)}
-    required = {name for name, field in members.items() if field.default is MISSING}
+    members = {member.name: member for member in fields(kind)}
+    required = {name for name, member in members.items() if member.default is MISSING}
     if type(value) is not dict or not required <= value.keys() <= members.keys():
         raise ValueError(kind)
     return kind(**{name: surely(members[name].type, each) for name, each in value.items()})

@@ -5,6 +5,8 @@ import py_compile
 import re
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
+from hashlib import sha256
 from importlib.util import cache_from_source
 from pathlib import Path
 from py_compile import PycInvalidationMode
@@ -15,6 +17,8 @@ from aitems_local.artefact import faults, main
 
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 ARM = bytes([0x7F, *b"ELF", 2, 1, *[0] * 10, 3, 0, 183, 0])
 INTEL = bytes([0x7F, *b"ELF", 2, 1, *[0] * 10, 3, 0, 62, 0])
@@ -34,6 +38,9 @@ def artefact(folder: Path, *, tag: str = "py3-none-any", library: bytes = ARM) -
     (folder / "fast" / "fast.so").write_bytes(library)
     (folder / "fast-1.0.dist-info").mkdir()
     (folder / "fast-1.0.dist-info" / "WHEEL").write_text(f"Wheel-Version: 1.0\nTag: {tag}\n")
+    digest = urlsafe_b64encode(sha256(library).digest()).decode().rstrip("=")
+    brought = f"fast/fast.so,sha256={digest},{len(library)}\nfast-1.0.dist-info/WHEEL,,\nfast-1.0.dist-info/RECORD,,\n"
+    (folder / "fast-1.0.dist-info" / "RECORD").write_text(f"bin/fast,sha256=none,1\n{brought}")
     return folder
 
 
@@ -81,6 +88,20 @@ def test_the_runtime_brings_boto3(tmp_path: Path, name: str) -> None:
     assert [f"{name} is in it, but the runtime has its own"] == list(faults(tmp_path, "3.13", "aarch64"))
 
 
+def test_files_are_as_their_packages_brought_them(tmp_path: Path) -> None:
+    """What was changed, lost or added since a package was installed is named; its commands are left out on purpose."""
+    artefact(tmp_path)
+    (tmp_path / "fast" / "fast.so").write_bytes(ARM + b"changed")
+    (tmp_path / "fast" / "more.py").touch()
+    with (tmp_path / "fast-1.0.dist-info" / "RECORD").open("a") as record:
+        record.write("fast/lost.py,,\n")
+    assert list(faults(tmp_path, PYTHON, "aarch64")) == [
+        "fast/fast.so is not as fast-1.0 brought it",
+        "fast/lost.py is not as fast-1.0 brought it",
+        "fast/more.py belongs to no package",
+    ]
+
+
 def compiled(folder: Path, *, mode: PycInvalidationMode = PycInvalidationMode.UNCHECKED_HASH) -> Path:
     """Compile an artefact's one module, as this Python would."""
     source = folder / "aitems_bridge" / "__init__.py"
@@ -88,18 +109,15 @@ def compiled(folder: Path, *, mode: PycInvalidationMode = PycInvalidationMode.UN
     return Path(cache_from_source(str(source)))
 
 
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
 def test_byte_code_is_whole_or_absent(tmp_path: Path) -> None:
     """Each module has byte code, or none has; what belongs to no module of the artefact is named."""
     code = compiled(artefact(tmp_path))
     assert list(faults(tmp_path, PYTHON, "aarch64")) == []
-    (tmp_path / "lonely.py").touch()
+    (tmp_path / "aitems_bridge" / "lonely.py").touch()
     code.with_name(f"gone.{sys.implementation.cache_tag}.pyc").write_bytes(code.read_bytes())
     name = code.relative_to(tmp_path)
     assert list(faults(tmp_path, PYTHON, "aarch64")) == [
-        "lonely.py has no byte code",
+        "aitems_bridge/lonely.py has no byte code",
         f"{name.with_name(f'gone.{sys.implementation.cache_tag}.pyc')} belongs to no module",
     ]
 
@@ -139,7 +157,7 @@ def test_the_check_fails_the_build(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert main([str(artefact(tmp_path / "good")), "3.13", "aarch64"]) == 0
     assert main([str(artefact(tmp_path / "bad", library=INTEL)), "3.13", "aarch64"]) == 1
     out, err = capfd.readouterr()
-    assert out == "good: 0.0 MB in 3 files, 0 of them byte code\nbad: 0.0 MB in 3 files, 0 of them byte code\n"
+    assert out == "good: 0.0 MB in 4 files, 0 of them byte code\nbad: 0.0 MB in 4 files, 0 of them byte code\n"
     assert err == "bad: fast/fast.so is not for aarch64\n"
 
 

@@ -4,8 +4,11 @@ Run by `src/Makefile` with Lambda's Python or, where there is none, with whateve
 standard library.
 """
 
+import csv
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from importlib.util import MAGIC_NUMBER, source_hash
 from pathlib import Path
 
@@ -32,10 +35,32 @@ def faults(artefact: Path, python: str, machine: str) -> Iterator[str]:
         header = library.read_bytes()[:20]
         if not header.startswith(_LITTLE_ENDIAN_64) or int.from_bytes(header[18:20], "little") != _MACHINES[machine]:
             yield f"{library.relative_to(artefact)} is not for {machine}"
+    yield from _foreign(artefact)
     compiled = {file for file in artefact.rglob("*.pyc") if file.is_file()}
     if compiled:
         tag = f"cpython-{python.replace('.', '')}"
         yield from _byte_code_faults(artefact, compiled, tag, _same(python))
+
+
+def _foreign(artefact: Path) -> Iterator[str]:
+    """Name what is not as a wheel brought it: files that were changed or lost since, and files that nobody brought."""
+    files = {file for file in artefact.rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    files -= set((artefact / _OWN).rglob("*"))
+    for record in sorted(artefact.glob("*.dist-info/RECORD")):
+        for name, digest, _ in csv.reader(record.read_text("utf-8").splitlines()):
+            file = artefact / name
+            if name.startswith("bin/"):  # commands, which the build leaves out
+                continue
+            if file not in files or (digest and digest != _digest(file)):
+                yield f"{name} is not as {record.parent.stem} brought it"
+            files.discard(file)
+    for file in sorted(files):
+        yield f"{file.relative_to(artefact)} belongs to no package"
+
+
+def _digest(file: Path) -> str:
+    """Return a file's digest as a wheel's RECORD has it."""
+    return f"sha256={urlsafe_b64encode(sha256(file.read_bytes()).digest()).rstrip(b'=').decode()}"
 
 
 def _same(python: str) -> bool:

@@ -14,7 +14,8 @@ from aitems_bridge.record import SECOND, Record
 from aitems_local import operate
 from aitems_local.cli import OK, REFUSED
 from aitems_local.cloud import UsageError
-from aitems_local.doctor import Doctor, Result
+from aitems_local.doctor import Doctor
+from aitems_local.findings import Result
 from aitems_local.operate import Deed, Plan, Refusal
 from aitems_local.target import Target, target
 from aitems_local.telling import name_of

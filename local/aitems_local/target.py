@@ -5,7 +5,6 @@ with the AWS credentials of whoever types.
 """
 
 import json
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,12 +51,19 @@ class Target:
     """
 
     def __init__(
-        self, aws: Clients, *, stack: str = "", where: Sequence[str] = (), document: StackDocument | None = None
+        self,
+        aws: Clients,
+        *,
+        document: StackDocument | None = None,
+        stack: str = "",
+        region: str | None = None,
+        profile: str | None = None,
     ) -> None:
         self.aws = aws
         self.document = document
         self._stack = stack
-        self._where = where
+        named = {"--stack": stack, "--region": region, "--profile": profile}
+        self._where = [word for option, value in named.items() if value for word in (option, value)]
 
     @property
     def name(self) -> str:
@@ -130,24 +136,36 @@ class Target:
             retention=round(float(self.parameters.get("RetentionDays") or usual.retention / DAY) * DAY),
         )
 
-    def secret(self, output: str, what: str) -> str:
-        """Return a secret's text. Raises `StackError` where it cannot be read."""
+    def physical(self, logical: str) -> str:
+        """Return a resource's own name. Raises `StackError` where the stack has none by that logical id."""
+        found = self.resources.get(logical)
+        if found is None:
+            raise StackError(f"the stack has no {logical}: is it of another version?")
+        return found["PhysicalResourceId"]
+
+    def arn(self, service: str, resource: str) -> str:
+        """Return the ARN of something that is where the stack is."""
+        _, partition, _, region, account, _ = self.outputs["EventBusArn"].split(":", 5)
+        return f"arn:{partition}:{service}:{region}:{account}:{resource}"
+
+    def secret(self, output: str) -> str:
+        """Return the text of a secret that an output names. Raises `StackError` where it holds none."""
         arn = self.outputs[output]
-        try:
-            return self.aws.secrets.get_secret_value(SecretId=arn)["SecretString"]
-        except ClientError as error:
-            if denied(error):
-                raise StackError(
-                    f"{what} is needed, and you may not read it: secretsmanager:GetSecretValue on {arn}"
-                ) from error
-            raise StackError(f"{what} cannot be read: {error.response['Error'].get('Message', error)}") from error
-        except KeyError:
-            raise StackError(f"{what} holds bytes, where text is needed") from None
+        answer = self.aws.secrets.get_secret_value(SecretId=arn)
+        if "SecretString" not in answer:
+            raise StackError(f"the secret {arn} holds bytes, where text is needed")
+        return answer["SecretString"]
+
+    def fill(self, output: str, file: str) -> str:
+        """Return what fills a secret in."""
+        if self.document:
+            return f"start `{typed('up')}` again, which fills it anew"
+        return f"`aws secretsmanager put-secret-value --secret-id {self.outputs[output]} --secret-string file://{file}`"
 
     def aitems(self) -> AiTEMS:
         """Return AiTEMS as this bridge calls it, which needs the right to read the keys; nothing else here does."""
         try:
-            found: Any = json.loads(self.secret("KeysSecretArn", "the keys secret"))
+            found: Any = json.loads(self.secret("KeysSecretArn"))
             keys = Keys(found["access_key"], found["secret_key"])
         except (ValueError, TypeError, KeyError):
             raise StackError("AiTEMS is to be asked, and the keys secret is not filled in") from None
@@ -171,7 +189,7 @@ class Deployed:
     def callers(self) -> dict[str, Any]:
         """The callers document: who may read it can sign as any of them. Raises `StackError`."""
         try:
-            found = json.loads(self._bridge.secret("CallersSecretArn", "the callers secret"))
+            found = json.loads(self._bridge.secret("CallersSecretArn"))
         except ValueError:
             found = None
         if not isinstance(found, dict):
@@ -190,10 +208,8 @@ def target(stack: str | None, region: str | None, profile: str | None) -> Target
             raise UsageError("--region and --profile say where a --stack is, and none is named")
         document = StackDocument.load(state_folder())
         return Target(document.as_admin(), document=document)
-    named = {"--stack": stack, "--region": region, "--profile": profile}
-    where = [word for option, value in named.items() if value for word in (option, value)]
     clients = Clients(boto3.Session(profile_name=profile, region_name=region), _CONFIG)
-    return Target(clients, stack=stack, where=where)
+    return Target(clients, stack=stack, region=region, profile=profile)
 
 
 def why(error: Exception, what: str) -> str:  # noqa: PLR0911  # a table
@@ -223,6 +239,11 @@ def _refusal(what: str, error: ClientError) -> str:
     if error.operation_name == "DescribeStacks" and "does not exist" in message:
         return f"{what} cannot be read: {message}; is it in another --region, or account (--profile)?"
     return f"{what} cannot be read: {message}"
+
+
+def last_part(identifier: str) -> str:
+    """Return the own name of what an address or an ARN is of; of a stream, its table's."""
+    return identifier.partition("/stream/")[0].rpartition(":")[2].rpartition("/")[2]
 
 
 def _outputs(described: "StackTypeDef") -> dict[str, str]:

@@ -7,12 +7,14 @@ no stack) · 4 not settled within the time · 130, 143 interrupted before ready.
 import argparse
 import difflib
 import io
+import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+from types import ModuleType
 
 from aitems_local.terminal import NAME, typed
 
@@ -34,11 +36,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # what it cannot write is no reason to end
             stream.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+    parser = _parser()
+        if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks what could follow
+            _completion().complete(parser)
+        arguments = parser.parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or shown the help
         return int(end.code or 0)
     try:
         from aitems_local import commands  # noqa: PLC0415  what it needs may be missing, which is to be said in a line
+        if arguments.command == "completion":  # shells ask for it whenever they start: nothing slow is imported
+            print(_completion().script(arguments.shell).strip())
+            return OK
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: run `make setup`", file=sys.stderr)
         return ENVIRONMENT
@@ -48,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+def _completion() -> ModuleType:
+    from aitems_local import completion  # noqa: PLC0415  only shells need it
+
+    return completion
+
+
     """Says what is wrong in one line that ends with the remedy."""
 
     def parse_known_args(  # type: ignore[override]  # the base takes anything for a namespace
@@ -118,8 +132,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
     _add_where(doctor)
     for command in (*commands.choices.values(), checking):
-        if command is not demo and command is not commands.choices["callers"]:
+        if command not in (demo, completing, commands.choices["callers"]):
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
+    completing = commands.add_parser("completion", help="print what has a shell complete these commands")
+    completing.description = (
+        'Prints a script. bash and zsh: eval "$(aitems-bridge completion bash)" in ~/.bashrc, or zsh in ~/.zshrc after '
+        "compinit. fish: aitems-bridge completion fish | source, in ~/.config/fish/config.fish."
+    )
+    completing.add_argument("shell", choices=["bash", "zsh", "fish"])
     return parser
 
 

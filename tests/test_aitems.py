@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from aitems_bridge.aitems import AiTEMS, LookFailed, prove, wall
+from aitems_bridge.aitems import LONGEST_ANSWER, AiTEMS, LookFailed, prove, wall
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.ncp import Keys
 from aitems_bridge.record import Made, NotDone, Outcome, Rejection, Unknown
+from aitems_bridge.service import Service
 from aitems_bridge.wire import Answer
 from aitems_local.emulator import Emulator, Fault
 
@@ -112,6 +116,53 @@ def test_no_body_breaks_the_table(status: int, body: bytes) -> None:
     """Nested too deeply, no UTF-8, nothing at all: never an exception, never a service."""
     outcome = prove(Answer(status, {}, body), "shop-main", 0, 0, 1)
     assert isinstance(outcome, NotDone if status == 429 else Unknown)
+
+
+MADE: dict[str, Any] = {
+    "serviceId": "v5tmlhw3e5b",
+    "name": "shop-main",
+    "description": "봄 \N{GRINNING FACE}",
+    "n": 1.5,
+}
+DEEP, DEEPER = (json.loads("[" * depth + "]" * depth) for depth in (150, 250))
+differing = st.fixed_dictionaries(
+    {},
+    optional={
+        "serviceId": st.sampled_from(["", "x", "한", 7, None, "\ud800"]),
+        "name": st.sampled_from(["Shop-main", 7, None, ["shop-main"]]),
+        "description": st.sampled_from([None, 7, "\ud83d", "\ud83d\ude00", "\\ud83d"]),
+        "datasets": st.sampled_from([[[]], [{"a": [{}] * 120}], DEEP, DEEPER, "x" * LONGEST_ANSWER]),
+        "n": st.sampled_from([float("nan"), 1e400, 10**400, -0.0]),
+    },
+)
+
+
+@given(differing, st.booleans(), st.integers(0, 200), st.sampled_from([b"", b",", b'"', b"}", b"\xff", b"\x00", b" "]))
+@example({}, False, 0, b"")
+@example({"datasets": DEEP}, False, 0, b"")
+@example({"datasets": DEEPER}, False, 0, b"")
+@example({"description": "\ud83d"}, True, 0, b"")
+def test_a_service_was_made_where_the_model_says_so(
+    change: dict[str, Any], escaped: bool, at: int, more: bytes
+) -> None:
+    """Most answers are read without the model; what they come to is what it would say, whatever the answer."""
+    body = json.dumps(MADE | change, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+    body = body[:at] + more + body[at:]
+    constants: list[str] = []
+    try:
+        json.loads(body.decode(), parse_constant=constants.append)
+        service = None if constants else Service.model_validate_json(body)
+    except (ValueError, ValidationError):
+        service = None
+    outcome = prove(Answer(201, {}, body), "shop-main", 0, 0, 1)
+    if service is None or service.name != "shop-main":
+        assert isinstance(outcome, Unknown)
+        return
+    assert isinstance(outcome, Made)
+    assert outcome.service_id == service.service_id
+    assert len(outcome.answer) <= LONGEST_ANSWER
+    if len(body) <= LONGEST_ANSWER:
+        assert outcome.answer.encode() == body
 
 
 def test_nobody_there_is_not_done(emulator: Emulator) -> None:

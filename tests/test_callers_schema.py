@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from aitems_bridge.callers import read_document, shared_secrets
+from aitems_bridge.callers import Caller, read_document, shared_secrets
+from aitems_bridge.shapes import judged, surely
 from knock import CALLERS
 from world import ROOT, SECRET
 
@@ -227,3 +228,29 @@ def test_one_member_changed_is_judged_alike(caller: str, data: st.DataObject) ->
         name = data.draw(st.sampled_from(sorted(place)))
     place[name] = data.draw(some(None, 1, "a", ["a"], {"a": "b"}, "X", 300))
     assert agree(entry)
+
+
+@given(ENTRY, st.booleans())
+def test_what_is_surely_an_entry_is_one(entry: Json, tidy: bool) -> None:
+    """The loader reads most entries by itself: what it takes pydantic would take, as the same, and the other way."""
+    own = OWN.get(entry["scheme"]) if isinstance(entry["scheme"], str) else None
+    if tidy and own is not None:
+        entry = {name: value for name, value in entry.items() if name in own or name in _COMMON}
+    entry = {name: value for name, value in entry.items() if value is not None}
+
+    def verdict(*reader: Any) -> object:  # noqa: ANN401  # a reader, and its arguments after the kind and the entry
+        try:
+            return reader[0](Caller, entry, *reader[1:])
+        except ValueError:
+            return None
+
+    assert verdict(surely) == verdict(judged, "scheme")
+
+
+_COMMON = {"scheme", "secrets", "enabled", "allow", "defaults"}
+
+
+def test_the_contracts_example_is_surely_taken() -> None:
+    """Every scheme, so that no lawful document makes a cold start wait for pydantic."""
+    for entry in CALLERS.values():
+        assert surely(Caller, entry) == judged(Caller, entry, "scheme")

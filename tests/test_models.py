@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from aitems_bridge.doors import json_object
 from aitems_bridge.errors import Problem, Refused, Violation
@@ -257,6 +257,27 @@ def test_parsing_refuses_or_obeys(value: object) -> None:
     assert request.type in ("batch", "interval")
     assert CreateService.parse(request.document()) == request
     request.description.encode()
+
+
+JUDGE = TypeAdapter(CreateService)
+
+
+@given(near_requests | json_values)
+@example({"name": "\N{KELVIN SIGN}ab"})
+@example({"name": "abc", "description": DECOMPOSED})
+def test_parsing_takes_what_the_published_model_takes(value: object) -> None:
+    """The model that the schemas are made of says the same of every request, once its text is composed."""
+    composed = value
+    if isinstance(value, dict):
+        composed = {
+            name: unicodedata.normalize("NFC", each) if isinstance(each, str) else each for name, each in value.items()
+        }
+    request = outcome(value)
+    try:
+        judged = JUDGE.validate_json(json.dumps(composed, ensure_ascii=False).encode())
+    except (ValidationError, UnicodeEncodeError):
+        judged = None
+    assert (None if isinstance(request, Problem) else request) == judged
 
 
 @given(st.from_regex(DOCUMENTED_NAME, fullmatch=True))

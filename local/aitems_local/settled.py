@@ -29,6 +29,7 @@ class Settled:
     account: str
     region: str
     ids: tuple[str, ...] = ()
+    every: float = SCAN_EVERY
 
     def read(self) -> list[Announced]:
         """Return the outcomes that there are now, in the order of settling."""
@@ -46,7 +47,7 @@ class Settled:
                     yield event
             if not goes_on:
                 return
-            time.sleep(_GET_EVERY if self.ids else SCAN_EVERY)
+            time.sleep(_GET_EVERY if self.ids else self.every)
 
     def wait(self, wanted: Callable[[Announced], bool], timeout: float) -> Announced | None:
         """Return the first wanted outcome, one that is already there included; None when none came in time."""

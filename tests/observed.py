@@ -3,7 +3,9 @@
 The local cloud keeps alarms, but makes no metrics of log lines, none of queues, and looks at neither dimensions,
 missing data nor the number of periods. So this stands in for CloudWatch, and for no more than the template uses of it:
 metrics are read where AWS reads them (log lines, queues, what Lambda itself counted), and alarms are judged by the
-properties that they were deployed with. Periods are counted back from the moment of looking; CloudWatch aligns them.
+properties that they were deployed with. Periods are counted back from the moment of looking: CloudWatch's usual window.
+
+Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation-window.html
 """
 
 import json

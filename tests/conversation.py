@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 
+from aitems_bridge.config import now
 from aitems_bridge.record import Numbers
 from aitems_local import operate, senders, signing
 from aitems_local.emulator import Fault
@@ -235,11 +236,11 @@ def refused(talk: Conversation) -> None:
     )
     talk.ask("refused", "Refused by AiTEMS", name="odd-main")
     bridge.aitems.add_faults(Fault("error_before", name="full-main", status=429, times=None))
-    sent = talk.ask("given-up", "Nothing was made, and nobody is left to try", name="full-main")
+    sent = talk.ask("given-up", "Nothing was made yet: AiTEMS takes no more requests for now", name="full-main")
     talk.hear("failed", "Given up for now: AiTEMS took no more requests", sent, "Failed")
     failed = bridge.ledger.get(sent.request_id)
     assert failed is not None
-    operate.resolve_rejected(bridge.ledger, failed, "asked for by mistake", now=failed.due or 0, numbers=Numbers())
+    operate.resolve_rejected(bridge.ledger, failed, "asked for by mistake", now=now(), numbers=Numbers())
     talk.ask("closed", "Closed by an operator", key=sent.key, name="full-main")
 
 

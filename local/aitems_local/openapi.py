@@ -146,8 +146,8 @@ def _ask(examples: dict[str, Json]) -> Json:
                 links=_LINKS,
             ),
             "202": _answer(
-                "Recorded, and not settled yet. The outcome will be announced; sending it again is harmless under the "
-                "same key, and makes a second service under another.",
+                "Recorded, and not settled yet. The outcome will be announced. Sending it again is harmless under the "
+                "same key; under another it is another request.",
                 {JSON: _ref("Status")},
                 {"X-Request-Id": True, "Retry-After": True, "Location": False, "Preference-Applied": False},
                 examples,

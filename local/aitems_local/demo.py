@@ -267,7 +267,7 @@ class _Showing:
     def _event(self, event: Announced, since: float) -> None:
         service = event.event["detail"]["data"].get("serviceId", "")
         event_id = self.terminal.id(event.metadata["event_id"])
-        self._line(f"⇒ event  {event.kind}  {event_id}  service {service}", max(0.0, event.arrived - since), mark="+")
+        self._line(f"⇒ event  {event.kind}  {event_id}  {service}", max(0.0, event.arrived - since), mark="+")
 
     def _mishap(self, what: str, answer: str, so: str) -> None:
         """Tell it in as few lines as have room for it; the check mark stands last."""

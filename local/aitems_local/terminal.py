@@ -18,7 +18,7 @@ NAME = "aitems-bridge"
 
 _WIDEST = 110  # columns of a terminal that are used
 _ELSEWHERE = 130  # columns where it is none: nothing is shortened there, and ids are long
-_TIME = 9  # columns that times stand in, at the right
+_TIME = 8  # columns that times stand in, at the right
 _BAR = 24  # columns of a bar at most
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 
@@ -41,8 +41,8 @@ class Terminal:
 
     @property
     def width(self) -> int:
-        """Columns that a line may have: one is left free, for terminals differ about the last."""
-        return min(_WIDEST, _columns() - 1) if self.stream.isatty() else _ELSEWHERE
+        """Columns that a line may have."""
+        return min(_WIDEST, _columns()) if self.stream.isatty() else _ELSEWHERE
 
     def line(self, text: str = "", seconds: float | None = None, mark: str = "", *, whole: bool = True) -> None:
         """Write a line, with how long it took in the right column; unless ``whole``, as much of it as fits."""
@@ -50,7 +50,7 @@ class Terminal:
         if not whole:
             text = self.fitted(text, room)
         if seconds is not None:
-            text = f"{text}{' ' * (room - _width(text))}{mark + _duration(seconds):>{_TIME}}"
+            text = f"{text}{' ' * (room - columns_of(text))}{self._in('2', f'{mark + _duration(seconds):>{_TIME}}')}"
         print(text.rstrip(), file=self.stream, flush=True)
 
     def step(self, what: str, on: str, result: str, seconds: float | None) -> None:
@@ -61,10 +61,10 @@ class Terminal:
 
     def fitted(self, text: str, room: int) -> str:
         """Return as much of the text as has room on a terminal; elsewhere, all of it."""
-        if not self.stream.isatty() or _width(text) <= room:
+        if not self.stream.isatty() or columns_of(text) <= room:
             return text
         text = _COLOURS.sub("", text)
-        while text and _width(text) >= room:
+        while text and columns_of(text) >= room:
             text = text[:-1]
         return f"{text}…"
 
@@ -116,7 +116,7 @@ class Bar:
         """So many are done; what is told besides stands behind, as far as it has room."""
         self._done = done
         if self.shown:
-            room = Terminal(self._stream).width
+            room = Terminal(self._stream).width - 1  # terminals differ about where the cursor is after the last
             bar = min(_BAR, room // 3)
             filled = bar * done // self._total
             text = f"{'█' * filled}{'░' * (bar - filled)} {done:,}/{self._total:,}  {told}".rstrip()
@@ -139,7 +139,7 @@ def _columns() -> int:
     return 80
 
 
-def _width(text: str) -> int:
+def columns_of(text: str) -> int:
     """Return how many columns the text takes: a Korean character takes two, what sets a colour none."""
     plain = _COLOURS.sub("", text)
     return sum(

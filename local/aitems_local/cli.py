@@ -12,9 +12,10 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
 from types import ModuleType
+from typing import NoReturn
 
 from aitems_local.terminal import NAME, typed
 
@@ -35,18 +36,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot write is no reason to end
             stream.reconfigure(errors="backslashreplace")
-    try:
     parser = _parser()
+    try:
         if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks what could follow
             _completion().complete(parser)
         arguments = parser.parse_args(argv)
     except SystemExit as end:  # argparse has said what is wrong, or shown the help
         return int(end.code or 0)
     try:
-        from aitems_local import commands  # noqa: PLC0415  what it needs may be missing, which is to be said in a line
         if arguments.command == "completion":  # shells ask for it whenever they start: nothing slow is imported
             print(_completion().script(arguments.shell).strip())
             return OK
+        from aitems_local import commands  # noqa: PLC0415  what it needs may be missing, which is to be said in a line
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: run `make setup`", file=sys.stderr)
         return ENVIRONMENT
@@ -55,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return commands.run(arguments)
 
 
-class _Parser(argparse.ArgumentParser):
 def _completion() -> ModuleType:
     from aitems_local import completion  # noqa: PLC0415  only shells need it
 
     return completion
 
 
+class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line that ends with the remedy."""
 
     def parse_known_args(  # type: ignore[override]  # the base takes anything for a namespace
@@ -98,11 +99,13 @@ def _is_no_text(value: str) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog=NAME, description="Creates AiTEMS services from webhooks and events; here, on one machine.")
+    parser.add_argument("--version", action="version", version=f"{NAME} {version(NAME)}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="run the bridge on this machine until Ctrl-C"))
     demo = commands.add_parser("demo", help="run it, and show a creation through each door (make run)")
     demo.add_argument("--port", type=_port, default=4580, help="AWS endpoint; 0: any free (default: 4580)")
     demo.add_argument("--once", action="store_true", help="stop when everything was shown")
+    demo.add_argument("--no-console", action="store_true", help="without the page that shows each request")
     _add_send(commands.add_parser("send", help="ask for a service, really signed, and show what came of it"))
     _add_submit(commands.add_parser("submit", help="ask for a service for each row of a file, and wait for all"))
     events = commands.add_parser("events", help="print what the bridge announced")
@@ -114,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "which",
         nargs="?",
         metavar="ID|NAME",
-        help="one request, by its id or how it begins, or the last of a name",
+        help="one request, by its id or how it begins; or who has a name, and who waits for it",
     )
     requests.add_argument(
         "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
@@ -131,15 +134,15 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="look at everything that a bridge needs, and name each remedy")
     doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
     _add_where(doctor)
-    for command in (*commands.choices.values(), checking):
-        if command not in (demo, completing, commands.choices["callers"]):
-            command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     completing = commands.add_parser("completion", help="print what has a shell complete these commands")
     completing.description = (
         'Prints a script. bash and zsh: eval "$(aitems-bridge completion bash)" in ~/.bashrc, or zsh in ~/.zshrc after '
         "compinit. fish: aitems-bridge completion fish | source, in ~/.config/fish/config.fish."
     )
     completing.add_argument("shell", choices=["bash", "zsh", "fish"])
+    for command in (*commands.choices.values(), checking):
+        if command not in (demo, completing, commands.choices["callers"]):
+            command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     return parser
 
 
@@ -148,8 +151,9 @@ def _add_up(up: argparse.ArgumentParser) -> None:
         "--port",
         type=_port,
         default=4580,
-        help="AWS endpoint, the emulator on the next one, chats on the third after it; 0: any free (default: 4580)",
+        help="AWS endpoint; the emulator, the console and the chats on the next three; 0: any free (default: 4580)",
     )
+    up.add_argument("--no-console", action="store_true", help="without the page that shows each request")
     up.add_argument("--aitems-url", metavar="URL", help="call this AiTEMS instead of the emulator")
     up.add_argument(
         "--access-key", metavar="K", help="for that AiTEMS; the secret key in the environment, AITEMS_SECRET_KEY"

@@ -85,8 +85,8 @@ class Canned:
 
     def stop(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # waits, and closes the pipe
+            self._process.kill()
 
 
 @contextmanager

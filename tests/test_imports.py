@@ -35,29 +35,46 @@ print(json.dumps(sorted(sys.modules)))
 """
 """An entry point as it stands before its first call to AiTEMS: imported, and with its clients."""
 
+CALLED = """
+import importlib, json, os, sys
+handler, event, environment = json.loads(sys.stdin.read())
+os.environ.update(environment, AWS_DEFAULT_REGION="ap-northeast-2", AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="b")
+class Context:
+    def get_remaining_time_in_millis(self): return 29_000
+module, _, name = handler.rpartition(".")
+answer = getattr(importlib.import_module(module), name)(event, Context())
+print(json.dumps([answer, sorted(sys.modules)]))
+"""
+"""A fresh process after its first call."""
+
 SDK = {"boto3", "s3transfer"}
 CALLING = {"requests", "charset_normalizer", "aitems_bridge.adapter"}
-MODELS = {"pydantic", "pydantic_core", "aitems_bridge.models", "aitems_bridge.callers", "aitems_bridge.chat"}
+JUDGING = {"pydantic", "pydantic_core", "annotated_types", "aitems_bridge.service"}
+MODELS = JUDGING | {"aitems_bridge.models", "aitems_bridge.callers", "aitems_bridge.chat"}
 USING = {"aitems_bridge.bridge", "aitems_bridge.aitems", "aitems_bridge.doors", "aitems_bridge.wire"}
 PARAMETERS = {"aws_lambda_powertools.utilities.parameters", "aws_lambda_powertools.utilities.idempotency"}
 
 
+def fresh(code: str, said: str = "") -> Any:  # noqa: ANN401  # JSON
+    """Return what a fresh process prints last."""
+    environment = {"PYTHONPATH": str(ROOT / "src"), "POWERTOOLS_SERVICE_NAME": "bridge"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, input=said, capture_output=True, text=True, check=True)  # noqa: S603  # fixed words
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def started(entry: str, *services: str) -> set[str]:
     """Return the modules of a fresh process that has just started an entry point."""
-    code = STARTED.format(entry=entry, services=list(services))
-    command = [sys.executable, "-c", code]
-    environment = {"PYTHONPATH": str(ROOT / "src"), "POWERTOOLS_SERVICE_NAME": "bridge"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  # fixed words
-    return set(json.loads(done.stdout))
+    return set(fresh(STARTED.format(entry=entry, services=list(services))))
 
 
 @pytest.mark.parametrize(
     ("entry", "services", "without"),
     [
-        ("webhook", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | CALLING),
-        ("worker", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | CALLING | {"aitems_bridge.callers"}),
+        ("webhook", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | CALLING | JUDGING),
+        ("worker", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | CALLING | JUDGING | {"aitems_bridge.callers"}),
         ("relay", ("events", "sqs"), SDK | PARAMETERS | CALLING | MODELS | USING),
-        ("reply", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | USING),
+        ("reply", ("dynamodb", "secretsmanager"), SDK | PARAMETERS | USING | JUDGING),
     ],
 )
 def test_what_an_entry_point_starts_without(entry: str, services: tuple[str, ...], without: set[str]) -> None:
@@ -68,6 +85,25 @@ def test_what_an_entry_point_starts_without(entry: str, services: tuple[str, ...
 def test_an_entry_point_brings_botocore_with_it() -> None:
     """It is imported while Lambda starts the function, on a whole processor, and not in the first call."""
     assert "botocore.session" in started("relay")
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("webhook", SDK | JUDGING),
+        ("acknowledgement", SDK | JUDGING | CALLING),
+        ("chat", SDK | JUDGING | CALLING),
+        ("worker", SDK | JUDGING),
+    ],
+)
+def test_what_a_first_call_goes_without(name: str, without: set[str]) -> None:
+    """Where everything is in order nobody waits for pydantic, and who only acknowledges not for requests either."""
+    contender = next(contender for contender in measure.CONTENDERS if contender.name == name)
+    with measure.canned() as server:
+        call = [contender.handler, contender.call(), measure.environment(server.url)]
+        answer, modules = fresh(CALLED, json.dumps(call))
+    assert contender.well(answer)
+    assert set(modules) & without == set()
 
 
 class Context:

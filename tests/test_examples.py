@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -72,9 +73,9 @@ def run(*command: str, environment: dict[str, str] | None = None, stdin: str = "
     return ran.stdout
 
 
-def matches(event: Json) -> bool:
-    """Whether EventBridge hands an event to the consumers, by its rules of matching."""
-    return EventPattern.load(json.dumps(RULE)).matches_event(cast("EventMessageType", event))
+def matches(event: Json, pattern: Json = RULE) -> bool:
+    """Whether EventBridge hands an event to whom the pattern is for, by its rules of matching."""
+    return EventPattern.load(json.dumps(pattern)).matches_event(cast("EventMessageType", event))
 
 
 def grown(event: Json) -> Json:
@@ -110,6 +111,16 @@ def test_the_rule_matches_nothing_else(heard: dict[str, Json]) -> None:
     later = copy.deepcopy(event)
     later["detail"]["metadata"]["version"] = "2"
     assert not matches(later)
+
+
+def test_the_readmes_patterns(heard: dict[str, Json]) -> None:
+    """The one for a caller's outcomes, and the one for what needs a person."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (line,) = [line for line in readme.splitlines() if line.startswith("Match on ")]
+    of_caller, for_person = (json.loads(pattern) for pattern in re.findall(r"`(\{.*?\})`", line))
+    of_backoffice = {name for name, event in heard.items() if event["detail"]["metadata"]["caller"] == "backoffice"}
+    assert {name for name, event in heard.items() if matches(event, of_caller)} == of_backoffice != heard.keys()
+    assert {name for name, event in heard.items() if matches(event, for_person)} == {"failed"}
 
 
 def test_the_template_has_the_rule() -> None:

@@ -10,6 +10,7 @@ import os
 import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import yaml
@@ -18,8 +19,9 @@ from jsonschema.exceptions import ValidationError
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aitems_bridge.errors import KINDS, type_prefix
-from aitems_local import schemas
+from aitems_local import schemas, senders
 from aitems_local.openapi import ANSWERED, ASK, GATEWAYS, JSON, PROBLEM, SHOW
+from aitems_local.stack import default_callers
 from conversation import TRANSPORT, Conversation, Told, examples, record
 from world import ROOT
 
@@ -122,13 +124,21 @@ def test_every_kind_of_problem_comes_up(talk: Conversation, operation: str) -> N
     assert set().union(*(kinds(each) for each in told)) == set(ANSWERED[operation])
 
 
-@pytest.mark.parametrize("scheme", ["standard", "github", "hmac", "slack", "works"])
-def test_every_scheme_is_described(talk: Conversation, scheme: str) -> None:
-    """A caller of each was let in with what the document says, and kept out without."""
-    assert scheme in DOCUMENT["components"]["securitySchemes"]
-    entry = next(name for name, entry in talk.bridge.callers.items() if entry["scheme"] == scheme)
-    assert f"forged-{entry}" in talk.told or scheme == "standard"
+@pytest.mark.parametrize("caller", default_callers())
+def test_every_scheme_is_described(talk: Conversation, caller: str) -> None:
+    """What a sender of each sends is what the document has: the signature's header, the other headers and the body."""
+    entry = talk.bridge.callers[caller]
+    scheme = entry["scheme"]
     assert {scheme: []} in OPERATIONS[ASK]["security"]
+    sent = senders.delivery(talk.bridge.document, scheme, {"name": "shop-main"}, caller=caller)
+    signature = DOCUMENT["components"]["securitySchemes"][scheme]["name"]
+    assert signature in sent.headers
+    own = {entry["hmac"]["key"]["header"]} if scheme == "hmac" else set()  # of the caller's own choosing
+    named = {parameter["name"] for parameter in OPERATIONS[ASK]["parameters"]} | {signature} | own
+    assert sent.headers.keys() - {"Content-Type", "User-Agent"} <= named
+    media_type = sent.headers["Content-Type"]
+    body = json.loads(sent.body) if media_type == JSON else dict(parse_qsl(sent.body.decode()))
+    validate(body, OPERATIONS[ASK]["requestBody"]["content"][media_type]["schema"], DOCUMENT)
 
 
 def still(value: Any) -> Any:  # noqa: ANN401  # JSON of any kind

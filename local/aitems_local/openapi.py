@@ -49,11 +49,11 @@ _TITLES = {
     400: "The body cannot be read.",
     401: "No valid signature. One text for every cause, so that nobody learns from it what to try next.",
     403: "This caller may not create a service of that name.",
-    404: "There is no such caller, or no such request of this caller.",
+    404: "What the path names is not there.",
     413: f"The body is too large: at most {MOST_BYTES:,} bytes, counted after decoding.",
     415: "The body is not sent as JSON in UTF-8, or it is compressed.",
     422: "The request is refused: for its fields, its name, its key, or a reason of AiTEMS's own.",
-    503: "Nothing was surely recorded. Send it again under the same key, after `Retry-After`.",
+    503: "Not now. Nothing was surely recorded: send it again under the same key, after `Retry-After`.",
 }
 
 

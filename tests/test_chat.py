@@ -11,7 +11,7 @@ from slack_sdk.models.blocks import Block
 
 from aitems_bridge import chat
 from aitems_bridge.chat import Create, Help, Status, read_command, slack_voice, works_voice
-from aitems_bridge.errors import Problem, Refused
+from aitems_bridge.errors import KINDS, Problem, Refused, Upstream
 from aitems_bridge.models import CreateService
 from aitems_bridge.record import SECOND, State
 from contract import RECORDS, UNKNOWN
@@ -101,6 +101,7 @@ _NO_REALTIME_KO = (
     "'실시간' 유형은 없습니다. batch(실행할 때마다 한 번 학습) 또는 interval(주기적으로 다시 학습)입니다. "
     "설명으로 쓰려면 앞에 유형을 적어 주세요."
 )
+_NAME_KO = "• 이름: 영문이나 _ 로 시작하고 영문, 숫자, _, - 만 쓸 수 있습니다."
 
 
 def told(voice: chat.Voice, text: str) -> str:
@@ -150,7 +151,11 @@ def test_what_slack_answers_a_tired_person(text: str, first: list[str]) -> None:
             "create shop 실시간",
             [_NO_REALTIME_KO],
         ),
-        ("create 1abc", ["• 이름: '1abc' starts with a digit; start with a letter or '_'"]),
+        ("create 1abc", [_NAME_KO]),
+        ("create 1추천서비스", [_NAME_KO]),
+        ("create sh", ["• 이름: 3자 이상이어야 합니다."]),
+        ("create " + "x" * 21, ["• 이름: 20자 이하여야 합니다."]),
+        ("create shop " + "설" * 101, ["• 설명: 100자 이하여야 합니다."]),
         ("삭제 shop", ["'삭제' 명령은 없습니다."]),
         ("상태", ["어느 서비스의 상태를 볼까요? 이름을 하나 적어 주세요."]),
     ],
@@ -244,6 +249,24 @@ def test_every_word_is_there_in_every_language(voice: chat.Voice) -> None:
     assert all(text and "{" not in text and "None" not in text for text in said)
 
 
+def test_a_type_that_is_none_is_told_in_korean() -> None:
+    """A command cannot say one, but an entry's defaults are the same fields."""
+    with pytest.raises(Refused) as refused:
+        CreateService.parse({"name": "shop", "type": "daily"})
+    assert KOREAN.problem(refused.value.problem).startswith("• 유형: batch 또는 interval 중 하나여야 합니다.\n")
+
+
+def test_every_reason_that_a_request_can_have_is_told_in_korean() -> None:
+    """By its kind. AiTEMS's own words follow where it refused, and an operator's where a person closed it."""
+    lasting = ["duplicate-name", "refused-by-aitems", "closed", "name-not-allowed"]
+    for slug in (*lasting, *(slug for slug, kind in KINDS.items() if kind.retryable == "same-key-only")):
+        assert "English" not in KOREAN.outcome(replace(REJECTED, problem=Problem(slug, "English words.")))
+    refused = Problem("refused-by-aitems", "x", upstream=Upstream(message="설명이 너무 깁니다"))
+    assert "(설명이 너무 깁니다)" in KOREAN.outcome(replace(REJECTED, problem=refused))
+    closed = Problem("closed", "Closed by an operator: 중복 요청")
+    assert "(중복 요청)" in KOREAN.outcome(replace(REJECTED, problem=closed))
+
+
 # --- text is only text --------------------------------------------------------------------------------------------
 
 MARKUP = "<!channel> <https://evil.example|click> & *x*"
@@ -335,7 +358,7 @@ def test_outcomes_as_text(language: str) -> None:
 def test_a_text_is_never_too_long() -> None:
     """NAVER WORKS takes 2,000 characters, and Slack's section 3,000, whatever AiTEMS had to say."""
     problem = Problem("refused-by-aitems", "x" * 5000)
-    assert len(chat.works_text(replace(REJECTED, problem=problem), {}, "ko")) == 2000
+    assert len(chat.works_text(replace(REJECTED, problem=problem), {}, "en")) == 2000
     blocks(chat.slack_message(replace(REJECTED, problem=problem), {}))
     blocks(chat.slack_message(CREATED, SERVICE | {"status": "x" * 5000}))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aitems_bridge.errors import Problem
-from aitems_bridge.models import NAME_PATTERN, TYPES
+from aitems_bridge.models import DESCRIPTION_LENGTH, NAME_LENGTH, NAME_PATTERN, TYPES
 from aitems_bridge.record import MINUTE, SECOND, Record, State
 
 DOUBLE_SUBMIT = 10 * MINUTE
@@ -161,6 +161,33 @@ _WORDS: dict[str, dict[str, str]] = {
 }
 
 
+# What English has in the problem itself: the rules of the fields, by field and rule, and the reasons, by kind.
+_RULES: dict[str, dict[tuple[str, str], str]] = {
+    "ko": {
+        ("#/name", "minLength"): f"{NAME_LENGTH[0]}자 이상이어야 합니다.",
+        ("#/name", "maxLength"): f"{NAME_LENGTH[1]}자 이하여야 합니다.",
+        ("#/name", "pattern"): "영문이나 _ 로 시작하고 영문, 숫자, _, - 만 쓸 수 있습니다.",
+        ("#/description", "maxLength"): f"{DESCRIPTION_LENGTH}자 이하여야 합니다.",
+        ("#/description", "type"): "쓸 수 없는 문자가 있습니다.",
+        ("#/type", "enum"): f"{' 또는 '.join(TYPES)} 중 하나여야 합니다.",
+    },
+}
+_REASONS: dict[str, dict[str, str]] = {
+    "ko": {
+        "name-not-allowed": "이 이름은 여기에서 쓸 수 없습니다. 브리지 운영자에게 문의해 주세요.",
+        "duplicate-name": "같은 이름의 서비스가 이미 있습니다. 다른 이름으로 요청해 주세요.",
+        "refused-by-aitems": "AiTEMS가 요청을 거절했습니다.",
+        "closed": "운영자가 요청을 닫았습니다.",
+        "outcome-unknown": "서비스가 만들어졌는지 알 수 없어 확인하고 있습니다. 다시 요청하지 말아 주세요.",
+        "aitems-unavailable": "AiTEMS에 연결할 수 없습니다.",
+        "aitems-throttled": "AiTEMS의 요청 한도를 넘었습니다.",
+        "keys-refused": "AiTEMS가 브리지의 키를 받아들이지 않습니다.",
+        "not-permitted": "브리지에 AiTEMS 사용 권한이 없습니다.",
+        "name-in-use": "같은 이름에 대한 다른 요청이 아직 처리 중입니다.",
+    },
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Voice:
     """How one chat is spoken to: the language, the command's own name, and whether the text is Slack's mark-up."""
@@ -186,10 +213,13 @@ class Voice:
         """Return what is wrong with a request, and the usage."""
         words = _WORDS[self.language]
         labels = {"#/name": words["name"], "#/description": words["description"], "#/type": words["type-label"]}
+        rules = _RULES.get(self.language, {})
         errors = [
-            f"• {labels.get(error.pointer, error.pointer)}: {self._text(error.detail)}" for error in problem.errors
+            f"• {labels.get(error.pointer, error.pointer)}: "
+            + self._text(rules.get((error.pointer, error.rule), error.detail))
+            for error in problem.errors
         ]
-        told = "\n".join(errors) or self._text(problem.detail)
+        told = "\n".join(dict.fromkeys(errors)) or self._text(self._reason(problem))
         return f"{told}\n{self._say('usage')}"
 
     def accepted(self, name: str, *, replies: bool) -> str:
@@ -213,13 +243,13 @@ class Voice:
             return self.outcome(record)
         ago = self._ago(now - record.requested_at)
         said = self._say("open", name=record.name, state=str(record.state), ago=ago)
-        return said + (self._say("open-why", reason=record.last.detail) if record.last else "")
+        return said + (self._say("open-why", reason=self._reason(record.last)) if record.last else "")
 
     def outcome(self, record: Record) -> str:
         """Return how a request ended, in one sentence."""
         if record.state is State.CREATED:
             return self._say("created", name=record.name, service=record.service_id or "")
-        reason = record.problem.detail if record.problem else ""
+        reason = self._reason(record.problem) if record.problem else ""
         return self._say("rejected" if record.state is State.REJECTED else "failed", name=record.name, reason=reason)
 
     def facts(self, record: Record, service: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -236,6 +266,16 @@ class Voice:
             (words["description"], command.get("description", "")),
         ]
         return [(label, self._text(value)) for label, value in shown if value]
+
+    def _reason(self, problem: Problem) -> str:
+        """Return why: in English the problem's own words, else its kind's, and what AiTEMS or a person said of it."""
+        told = _REASONS.get(self.language, {}).get(problem.slug)
+        if told is None:
+            return problem.detail
+        said = problem.detail.partition(": ")[2] if problem.slug == "closed" else ""
+        if problem.slug == "refused-by-aitems" and problem.upstream:
+            said = problem.upstream.message or ""
+        return f"{told} ({said})" if said else told
 
     def _say(self, what: str, **values: str) -> str:
         texts = {name: value if name == "late" else self._text(value) for name, value in values.items()}

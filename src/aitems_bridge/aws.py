@@ -5,6 +5,7 @@ endpoints from the time before each service had its rule set. We know our servic
 """
 
 import functools
+import logging
 import threading
 from typing import Any, cast
 
@@ -15,6 +16,10 @@ from botocore.session import Session, get_session
 SERVICES = ["dynamodb", "events", "secretsmanager", "sqs"]
 
 _one_at_a_time = threading.Lock()
+
+# Whatever the level of everything else: at DEBUG they tell what they send and read, secrets and reply addresses too.
+for _library in ("botocore", "urllib3"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 class _Reader(Loader):

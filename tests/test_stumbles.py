@@ -214,6 +214,16 @@ def test_commands_take_the_beginning_of_an_id(stack: Stack, name: str, capsys: O
     assert capsys.readouterr().err == f"{name} is rejected, not failed\n"
 
 
+def test_who_waits_for_a_name_is_found_with_who_has_it() -> None:
+    """In the order of asking, and what is settled waits for nothing; who asks by an id means that request only."""
+    has, settled, other = recorded("shop"), recorded("shop"), recorded("blog")
+    first, second = (replace(recorded("shop"), state=State.RECEIVED, requested_at=NOW + after) for after in (1, 2))
+    ledger = unique(second, settled, has, other, first, replace(other, id="x", state=State.RECEIVED))
+    assert operate.waiting_for(ledger, has, "SHOP") == [first, second]
+    assert operate.waiting_for(ledger, first, "shop") == [second]
+    assert operate.waiting_for(ledger, has, has.id) == []
+
+
 def test_requests_of_a_deployed_stack_are_shown(
     stack: Stack, name: str, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:

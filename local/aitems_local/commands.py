@@ -18,7 +18,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 
 from aitems_bridge import chat
 from aitems_bridge.errors import NotRecorded, type_prefix
-from aitems_local import caller_commands, operator_commands, senders, submit
+from aitems_local import caller_commands, operate, operator_commands, senders, submit
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError
@@ -427,13 +427,13 @@ def requests(arguments: argparse.Namespace) -> int:
         if isinstance(one, str):
             print(one, file=sys.stderr)
             return REFUSED
-        records = [one]
+        records = [one, *operate.waiting_for(bridge.ledger, one, arguments.which)]
     else:
         records = sorted(bridge.ledger.scan(), key=lambda record: record.requested_at)
-    if arguments.which and arguments.state not in (None, records[0].state):
+    chosen = [record for record in records if arguments.state in (None, record.state)]
+    if arguments.which and not chosen:
         print(f"{arguments.which} is {records[0].state}, not {arguments.state}", file=sys.stderr)
         return REFUSED
-    chosen = [record for record in records if arguments.state in (None, record.state)]
     for record in chosen:
         for line in [request_json(record)] if arguments.json else of_request(terminal, record, time.time()):
             terminal.line(line)

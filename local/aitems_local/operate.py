@@ -76,6 +76,14 @@ def find(ledger: Ledger, which: str) -> Record | None:
     return begun[0] if begun else None
 
 
+def waiting_for(ledger: Ledger, record: Record, which: str) -> list[Record]:
+    """Return the open requests that wait for the name of one that was looked up by it, in the order of asking."""
+    if which.lower() != record.name.lower():
+        return []
+    others = (each for each in ledger.scan() if each.state.open and each.name.lower() == which.lower())
+    return sorted((each for each in others if each.id != record.id), key=lambda each: each.requested_at)
+
+
 def stuck(records: Iterable[Record], now: int) -> Iterator[Record]:
     """Yield what nobody works on although it is not settled: failed, or open and nobody came for it."""
     return (record for record in records if record.state is State.FAILED or _forgotten(record, now))

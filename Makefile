@@ -1,6 +1,10 @@
 # What a person types. Everything it needs it installs itself, from the locked requirements, into folders of this one.
 
-PYTHON ?= python3
+# The first that is new enough, so that an old python3 need not be in the way; make PYTHON=... takes another.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(or $(shell for one in python3 python3.13 python3.12 python3.11; do \
+	"$$one" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done),python3)
+endif
 BIN := .venv/bin
 SAM := .venv-sam/bin/sam
 UV := $(or $(shell command -v uv 2>/dev/null),.venv-uv/bin/uv)
@@ -80,9 +84,6 @@ artefact: setup $(WITH_UV) ## builds it for this machine, and runs each function
 sbom: setup ## a bill of materials of each function that was built, into build/sbom
 	@$(BIN)/python -m aitems_local.sbom .aws-sam/build build/sbom
 
-sbom: setup ## a bill of materials of each function that was built, into build/sbom
-	@$(BIN)/python -m aitems_local.sbom .aws-sam/build build/sbom
-
 bench: setup ## speed, memory and weight beside a hand-made floor; TLS=1 over TLS, ROUNDS=5 for a quick look
 	@$(BIN)/python bench/main.py --uv "$(UV)" $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter-out 0,$(TLS)),--tls)
 
@@ -96,15 +97,19 @@ clean: ## removes what was built and cached; the environments stay
 .python:
 	@command -v $(PYTHON) >/dev/null || { echo "aitems-bridge needs Python 3.11 or newer: there is no $(PYTHON)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("aitems-bridge needs Python 3.11 or \
-	newer: $(PYTHON) is %d.%d (make PYTHON=... takes another)" % v[:2])'
+	newer: $(PYTHON) is %d.%d. Install one, or name it: make run PYTHON=/path/to/python3" % v[:2])'
+
+OFFLINE := it needs a package index once: is there a network, or a proxy to set (https_proxy)? Then the same again
 
 define install
 	start=$$(date +%s) && \
+	echo "setup     requirements/dev.txt into .venv, this once …" && \
 	{ test -x $(BIN)/python || $(UV) venv --quiet --python "$$(command -v $(PYTHON))" .venv; } && \
-	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt && \
+	{ $(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt || \
+	{ echo "setup     $(OFFLINE)" >&2; exit 1; }; } && \
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable . && \
 	cat requirements/dev.txt pyproject.toml > .venv/.made-from && \
-	echo "setup     $$($(BIN)/python --version), .venv from requirements/dev.txt, $$(($$(date +%s) - start)) s";
+	printf 'setup     %s, %s s\n\n' "$$($(BIN)/python --version)" "$$(($$(date +%s) - start))";
 endef
 
 $(SAM): requirements/sam.txt | .python $(WITH_UV)
@@ -114,5 +119,6 @@ $(SAM): requirements/sam.txt | .python $(WITH_UV)
 
 .venv-uv/bin/uv: requirements/uv.txt | .python
 	@$(PYTHON) -m venv .venv-uv || { echo "install uv, or the venv module of $(PYTHON) (Debian: python3-venv)" >&2; exit 1; }
-	@.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@.venv-uv/bin/python -m pip install --quiet --quiet --retries 1 --disable-pip-version-check --require-hashes -r $< || \
+	{ echo "setup     $(OFFLINE)" >&2; exit 1; }
 	@touch $@

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAME = "aitems-bridge"
 
 _WIDEST = 110  # columns of a terminal that are used
-_ELSEWHERE = 130  # columns where it is none: nothing is shortened there, and ids are long
+_ELSEWHERE = 120  # columns where it is none: nothing is shortened there, and ids are long
 _TIME = 8  # columns that times stand in, at the right
 _BAR = 24  # columns of a bar at most
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")

@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +22,8 @@ from aitems_bridge.errors import NotRecorded, type_prefix
 from aitems_local import caller_commands, operate, operator_commands, senders, submit
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
-from aitems_local.cloud import PortTakenError, StackError, UsageError
+from aitems_local.cloud import PortTakenError, StackError, UsageError, check_port
+from aitems_local.console import Console
 from aitems_local.demo import show
 from aitems_local.document import StackDocument, alive, make_state_folder, state_folder
 from aitems_local.journal import Announced, Journal
@@ -29,8 +31,9 @@ from aitems_local.settled import Settled
 from aitems_local.stack import Aitems, Callers, Stack, Step
 from aitems_local.target import Target, target, why
 from aitems_local.telling import CREATED, json_line, moment, of_event, of_request, printable, request_json
-from aitems_local.terminal import Terminal, typed
+from aitems_local.terminal import NAME, Terminal, typed
 
+_CONSOLE = 2  # ports from the first one
 _SECRETS_LIMIT = 65_536
 _MOST_SHOWN = 1000  # characters of what is sent
 _REPLIED_WITHIN = 10.0  # seconds that a chat's reply is waited for
@@ -81,7 +84,8 @@ def up(arguments: argparse.Namespace) -> int:
     aitems = _aitems(arguments.aitems_url, arguments.access_key)
     callers = _callers(arguments.callers) if arguments.callers else None
     begun = time.monotonic()
-    with _running(terminal, port=arguments.port, aitems=aitems, callers=callers) as stack:
+    console = not arguments.no_console
+    with _running(terminal, port=arguments.port, aitems=aitems, callers=callers, console=console) as stack:
         document = stack.document
         try:
             document.save(state_folder())
@@ -98,10 +102,11 @@ def up(arguments: argparse.Namespace) -> int:
 def demo(arguments: argparse.Namespace) -> int:
     """Run the bridge, show what it does, and go on running unless told to stop."""
     terminal = Terminal(sys.stdout)
-    terminal.line(terminal.strong("aitems-bridge — one request, at most one service, exactly one recorded outcome"))
+    promise = "one request, at most one service, exactly one recorded outcome"
+    terminal.line(terminal.strong(f"{NAME} {version(NAME)} — {promise}"))
     terminal.line()
     begun = time.monotonic()
-    with _running(terminal, port=arguments.port) as stack:
+    with _running(terminal, port=arguments.port, console=not arguments.no_console) as stack:
         stack.document.save(state_folder())
         terminal.line(f"ready     in {time.monotonic() - begun:.1f} s")
         terminal.line()
@@ -113,7 +118,7 @@ def demo(arguments: argparse.Namespace) -> int:
         try:
             terminal.line()
             terminal.line("Still running. Try, in another terminal:")
-            _suggest(terminal)
+            _suggest(terminal, stack.document)
             _stay(stack)
         except Interrupted:
             return OK
@@ -121,7 +126,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _running(
-    terminal: Terminal, *, port: int, aitems: Aitems | None = None, callers: Callers | None = None
+    terminal: Terminal, *, port: int, aitems: Aitems | None = None, callers: Callers | None = None, console: bool
 ) -> Iterator[Stack]:
     def tell(step: Step) -> None:
         if step.what != "probe":
@@ -129,7 +134,14 @@ def _running(
 
     make_state_folder()
     earlier = _earlier()
-    with Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell) as stack:
+    if console and port:
+        check_port(port + _CONSOLE)
+    with ExitStack() as ends:
+        stack = ends.enter_context(Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell))
+        if console:
+            page = ends.enter_context(Console(stack, port=port + _CONSOLE if port else 0))
+            stack.console_url = page.url
+            tell(Step("start", "console (every request, step by step)", page.url, 0.0))
         if earlier:
             other = f"another stack runs at {earlier.aws_endpoint} (pid {earlier.pid})"
             print(f"{other}: until this one stops, commands go to this one", file=sys.stderr)
@@ -167,14 +179,16 @@ def _introduce(terminal: Terminal, document: StackDocument) -> None:
     terminal.line(f"AiTEMS    {document.aitems_url}")
     terminal.line()
     terminal.line("Try, in another terminal:")
-    _suggest(terminal)
+    _suggest(terminal, document)
 
 
-def _suggest(terminal: Terminal) -> None:
+def _suggest(terminal: Terminal, document: StackDocument) -> None:
     terminal.line(f'  {typed("send webhook my-first")} --description "hello"')
     terminal.line(f"  {typed('send bus my-second')}")
     terminal.line(f"  {typed('send webhook my-first')}           # what a duplicate looks like")
     terminal.line(f"  {typed('events')} --follow")
+    if document.console_url:
+        terminal.line(f"or open {document.console_url} in a browser: every request, step by step")
     terminal.line("Ctrl-C stops everything.")
 
 
@@ -472,7 +486,7 @@ def _by_whom(port: int) -> str:
     document = _earlier()
     if document is None:
         return ""
-    ours = [urlsplit(url).port for url in (document.aws_endpoint, document.aitems_url)]
+    ours = [urlsplit(url).port for url in (document.aws_endpoint, document.aitems_url, document.console_url)]
     return f" (by another aitems-bridge, pid {document.pid})" if port in ours else ""
 
 

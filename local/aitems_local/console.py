@@ -90,6 +90,7 @@ class Console:
     def hang_up(self) -> None:
         """Close every connection, as a network does that breaks; pages connect again by themselves."""
         self._server.hang_up()
+        self.watch.changed()  # who writes to a connection that is closed, goes
 
     def __enter__(self) -> Self:
         return self.start()

@@ -97,8 +97,9 @@ class Watch:
     What is read together, is read within `changing`, which nobody keeps for long.
     """
 
-    def __init__(self, stack: "Stack") -> None:
+    def __init__(self, stack: "Stack", *, most: int = MOST_REQUESTS) -> None:
         self.stack = stack
+        self._most = most
         self.epoch = secrets.token_hex(4)
         self.changing = threading.Condition(threading.RLock())
         self.last = 0
@@ -255,12 +256,12 @@ class Watch:
 
     def _run(self) -> None:
         while not self.stopping:
+            self._hurry.clear()  # before the look: whoever is in a hurry from now on, is not passed over
             begun = time.monotonic()
             self.look()
             took = time.monotonic() - begun
             with self.changing:
                 watched = self._watchers > 0
-                self._hurry.clear()
             if watched:
                 self._stopping.wait(max(_WATCHED, _SHARE * took))
             else:
@@ -346,7 +347,7 @@ class Watch:
             self._of_name.setdefault(record.name, []).append(record.id)
         for number, step in self._expected.pop(record.id, ()):
             self._add(request, ("sent", number, step.kind), step)
-        if len(self.requests) > MOST_REQUESTS:
+        if len(self.requests) > self._most:
             settled = next((each for each in self.requests.values() if each.record.state.final), None)
             if settled:
                 self._forget(settled)

@@ -315,3 +315,8 @@ class Voice:
 
     def _words(self, what: str) -> str:
         return _WORDS[what][list(LANGUAGES).index(self.language)]
+
+
+def words() -> Mapping[str, tuple[str, str]]:
+    """Return every text in each of `LANGUAGES`; one that is empty is said in the bridge's own words."""
+    return _WORDS

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aitems_bridge.callers import Callers, Document, StandardCaller, read_document, standard_key
+from aitems_bridge.callers import Callers, Document, HmacCaller, StandardCaller, read_document, standard_key
 from aitems_bridge.errors import Misconfigured, Refused
 from world import OTHER_SECRET, SECRET, Vault
 
@@ -251,6 +251,17 @@ def test_an_expression_that_cannot_be_worked_out_finds_nothing(expression: str) 
     titles: list[object] = ["nan", "inf", "x", 7, None, []]
     for title in titles:
         assert caller.wants({"title": title, "tag": 7}) in (True, False)
+
+
+def test_a_sum_that_cannot_be_written_is_not_found() -> None:
+    """Two lawful numbers of 4,300 digits add up to one that Python does not write: no key, and no error either."""
+    hmac = {"header": "X-S", "key": {"body": "sum(ids)"}}
+    text = json.dumps({"c": {"scheme": "hmac", "secrets": ["x" * 16], "hmac": hmac}})
+    caller = read_document(text).callers["c"]
+    assert isinstance(caller, HmacCaller)
+    with pytest.raises(Refused):
+        caller.key_in(json.loads(f'{{"ids": [{"9" * 4300}, {"9" * 4300}]}}'))
+    assert caller.key_in({"ids": [1, 2]}) == "3"
 
 
 def test_many_stars_cost_no_more_than_few() -> None:

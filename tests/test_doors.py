@@ -3,6 +3,7 @@
 import base64
 import hmac
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -166,6 +167,29 @@ def test_malformed_headers_are_refused(headers: dict[str, str]) -> None:
     made = base64.b64encode(hmac.digest(KEYS[0], content, "sha256")).decode()
     if "webhook-signature" not in headers:
         assert refused(BODY, laid | {"webhook-signature": f"v1,{made}"})
+
+
+class _Told(bytes):
+    """A signature that tells when it is compared in a time that depends on it."""
+
+    __hash__ = bytes.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("compared byte by byte")
+
+
+@pytest.mark.parametrize("expected", [b"a" * 44, b"b" * 44, b"short"])
+def test_comparing_takes_as_long_whatever_is_right(expected: bytes) -> None:
+    """Only `hmac.compare_digest` compares, and with each known secret, so that time tells nothing."""
+    asked = []
+
+    def others() -> Iterator[bytes]:
+        for other in (_Told(expected), _Told(b"c" * 44)):
+            asked.append(other)
+            yield other
+
+    assert doors.any_verifies([_Told(b"a" * 44)], others()) is (expected == b"a" * 44)
+    assert len(asked) == 2
 
 
 def test_the_cause_is_for_the_log() -> None:

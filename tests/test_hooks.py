@@ -493,6 +493,25 @@ def test_a_sticker_is_no_command(doors: Doors) -> None:
     assert doors.works(None).document == {"status": "ignored", "reason": "not a command"}
 
 
+@pytest.mark.parametrize(
+    "source", [{"userId": "\x7f" * 9000}, {"userId": "u\ud800"}, {"userId": ["u"]}, {"userId": ""}, {"channelId": "가"}]
+)
+def test_who_cannot_be_answered_asks_for_nothing(source: Json, doors: Doors) -> None:
+    """An id that is none would stand in the ledger, in the event and in an address."""
+    message = json.dumps(bot_message("aitems create try-main", **source)).encode()
+    assert doors.answer(knock("works", message)).document == {"status": "ignored", "reason": "not a command"}
+    assert list(doors.ledger.scan()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 21, "x" * 9000, "봄", "\ud800", "a b", "1abc"])
+def test_the_status_of_what_no_service_can_be_called(name: str, doors: Doors) -> None:
+    """It is not looked for: the table has no such key."""
+    doors.ledger.down = True
+    message = json.dumps(bot_message(f"status {name}")).encode()
+    assert doors.answer(knock("works", message)).status == 200
+    assert "사용법" in doors.said[-1]["text"]
+
+
 @pytest.mark.parametrize("off", [-301, 301])
 def test_a_message_out_of_its_time_is_refused(off: int, doors: Doors) -> None:
     """``issuedTime`` is all there is of freshness: nothing may be replayed later, or sent ahead."""

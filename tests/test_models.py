@@ -173,6 +173,18 @@ def test_every_violation_is_told_at_once() -> None:
     }
 
 
+@pytest.mark.parametrize("letter", ["a", "가", "😀", "\x7f"])
+def test_a_problem_fits_into_an_event_whatever_was_wrong(letter: str) -> None:
+    """Of thousands of wrong members the first are told, and how many there are; else nothing could be announced."""
+    wrong = {f"{number}{letter * 60}": number for number in range(5000)}
+    with pytest.raises(Refused) as refused:
+        CreateService.parse(wrong, origins=dict.fromkeys(("name", "type"), "x" * 1000))
+    problem = refused.value.problem
+    assert problem.detail == "5001 fields are wrong. The first 20 things that are wrong are listed."
+    assert len(problem.errors) == 20
+    assert len(json.dumps(problem.document())) < 64_000
+
+
 def test_the_documented_example_of_two_violations() -> None:
     """The contract's own example, word for word."""
     with pytest.raises(Refused) as refused:

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -13,7 +15,7 @@ import requests
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.events import event_id
 from aitems_bridge.record import MINUTE, Record
-from aitems_bridge.reply import NotReplied, Replies, Slack, Works, answer, logger
+from aitems_bridge.reply import NotReplied, Replies, Slack, Works, answer, logger, post
 from aitems_local.chats import Chats
 from contract import RECORDS, UNKNOWN
 
@@ -129,6 +131,8 @@ def test_what_is_said_at_once_to_works(desk: Desk) -> None:
         "http://user@{host}/commands/T1/1",
         "{origin}@evil.example/",
         "//{host}/commands/T1/1",
+        "http://[",
+        "https://\u2100/commands/T1/1",
         "",
     ],
 )
@@ -136,6 +140,28 @@ def test_only_slacks_own_addresses_are_posted_to(url: str, desk: Desk) -> None:
     """Whoever could name another one would have the bridge post wherever they like; it is dropped, not tried again."""
     url = url.format(origin=desk.chats.url, host=desk.chats.url.removeprefix("http://"))
     assert desk.tell(CREATED, to={"kind": "slack", "url": url}) == []
+
+
+def test_a_reply_follows_no_redirect() -> None:
+    """An address was allowed, and no other: what it points to is not called."""
+    heard: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert post(f"http://127.0.0.1:{server.server_port}/first", {}, b"{}").status_code == 307
+        server.shutdown()
+    assert heard == ["/first"]
 
 
 def test_after_half_an_hour_nobody_is_told(desk: Desk) -> None:

@@ -15,10 +15,11 @@ from aitems_bridge.config import now
 from aitems_bridge.record import Numbers
 from aitems_local import operate, senders, signing
 from aitems_local.emulator import Fault
+from aitems_local.entries import standard_secret
 from aitems_local.openapi import ASK, SHOW
 from aitems_local.schemas import EXAMPLES
 from aitems_local.senders import SignedWebhook
-from aitems_local.stack import Stack, Template, default_callers, standard_secret
+from aitems_local.stack import Stack, Template, default_callers
 
 Json = dict[str, Any]
 Spoil = Callable[[SignedWebhook], SignedWebhook]

@@ -20,8 +20,9 @@ from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import PortTakenError, check_port, free_port
 from aitems_local.document import ROOT, StackDocument
 from aitems_local.emulator import Emulator
+from aitems_local.entries import standard_secret
 from aitems_local.senders import masked
-from aitems_local.stack import Stack, standard_secret
+from aitems_local.stack import Stack
 from test_stack import wait_until_gone
 
 Output = pytest.CaptureFixture[str]

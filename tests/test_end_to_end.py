@@ -26,8 +26,9 @@ from aitems_bridge.record import SECOND, State
 from aitems_local import senders
 from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY
 from aitems_local.emulator import Fault
+from aitems_local.entries import standard_secret
 from aitems_local.senders import Answer, SignedWebhook
-from aitems_local.stack import Stack, standard_secret
+from aitems_local.stack import Stack
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 

@@ -32,8 +32,9 @@ import requests
 from aitems_local import payloads, senders, signing
 from aitems_local.cli import main
 from aitems_local.emulator import Fault
+from aitems_local.entries import standard_secret
 from aitems_local.senders import Answer, SignedWebhook
-from aitems_local.stack import Callers, Stack, default_callers, standard_secret
+from aitems_local.stack import Callers, Stack, default_callers
 from world import ROOT
 
 Json = dict[str, Any]

@@ -17,11 +17,12 @@ from standardwebhooks import Webhook
 from aitems_local import chaos, senders
 from aitems_local.audit import Sent, Verdict, audit, settled, status
 from aitems_local.cloud import StackError
+from aitems_local.entries import standard_secret
 from aitems_local.faults import Fault
 from aitems_local.intercept import Interceptor, Kill
 from aitems_local.journal import Announced
 from aitems_local.senders import Answer
-from aitems_local.stack import Stack, Template, standard_secret
+from aitems_local.stack import Stack, Template
 
 PATIENCE = 120
 RECOVERED_WITHIN = 45

@@ -2,10 +2,8 @@
 
 import argparse
 import json
-import secrets
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from aitems_bridge.record import SECOND
 from aitems_bridge.webhook import WorksMessage
 from aitems_local.cli import OK, REFUSED
 from aitems_local.cloud import StackError, UsageError
+from aitems_local.entries import entry
 from aitems_local.terminal import Terminal
 
 Json = dict[str, Any]
@@ -49,32 +48,22 @@ def callers(arguments: argparse.Namespace) -> int:
 
 def new(arguments: argparse.Namespace) -> int:
     """Print an entry with a fresh secret, and what is still to be done to it."""
-    entry = fresh_entry(arguments.scheme)
-    if arguments.name in read_document(json.dumps({arguments.name: entry})).faults:
+    document = {arguments.name: fresh_entry(arguments.scheme)}
+    if read_document(json.dumps(document)).faults:
         raise UsageError("a caller's name is a small letter, then at most 31 of a-z, 0-9 and '-'")
-    print(json.dumps({arguments.name: entry}, ensure_ascii=False, indent=1))
+    print(json.dumps(document, ensure_ascii=False, indent=1))
     print(_TO_DO[arguments.scheme], file=sys.stderr)
     return OK
 
 
 def fresh_entry(scheme: str) -> Json:
     """Return an entry of a scheme that is valid as it stands; what only the vendor knows is filled with zeros."""
-    secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode() if scheme == "standard" else secrets.token_hex(32)
-    return {"scheme": scheme, "secrets": [secret], **_ENTRIES[scheme]}
+    return entry(scheme, **_TO_CHANGE[scheme])
 
 
-_ENTRIES: dict[str, Json] = {
+_TO_CHANGE: dict[str, Json] = {
     "standard": {"allow": ["shop-*"]},
-    "github": {
-        "github": {"events": ["deployment"]},
-        "when": "deployment.task == 'aitems'",
-        "mapping": {
-            "name": "deployment.payload.name",
-            "description": "deployment.description",
-            "type": "deployment.payload.type",
-        },
-        "allow": ["ci-*"],
-    },
+    "github": {"allow": ["ci-*"]},
     "hmac": {
         "hmac": {
             "header": "X-Signature",

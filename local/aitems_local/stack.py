@@ -12,7 +12,6 @@ import secrets
 import sys
 import time
 import zipfile
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from aitems_local.chats import Chats
 from aitems_local.cloud import ACCOUNT, LOOPBACK, REGION, ROOT_KEY, Cloud, StackError, check_port
 from aitems_local.document import ROOT, Credentials, StackDocument
 from aitems_local.emulator import Emulator
+from aitems_local.entries import entry
 from aitems_local.journal import Announced, Journal, Tap
 
 Template = dict[str, Any]
@@ -74,42 +74,15 @@ class _Where(TypedDict, total=False):
 OnStep = Callable[[Step], None]
 
 
-def standard_secret() -> str:
-    """Return a fresh secret for a caller that signs with Standard Webhooks."""
-    return "whsec_" + b64encode(secrets.token_bytes(24)).decode()
-
-
 def default_callers() -> Callers:
     """Return the callers of a local stack, one of each scheme, with fresh secrets."""
+    shop = {"header": "X-Shopify-Hmac-Sha256", "encoding": "base64", "key": {"header": "X-Shopify-Webhook-Id"}}
     return {
-        "backoffice": {"scheme": "standard", "secrets": [standard_secret()]},
-        "deploys": {
-            "scheme": "github",
-            "secrets": [secrets.token_hex(16)],
-            "github": {"events": ["deployment"]},
-            "when": "deployment.task == 'aitems'",
-            "mapping": {
-                "name": "deployment.payload.name",
-                "description": "deployment.description",
-                "type": "deployment.payload.type",
-            },
-        },
-        "shopfront": {
-            "scheme": "hmac",
-            "secrets": [secrets.token_hex(32)],
-            "hmac": {
-                "header": "X-Shopify-Hmac-Sha256",
-                "encoding": "base64",
-                "key": {"header": "X-Shopify-Webhook-Id"},
-            },
-            "mapping": {"name": "handle", "description": "title"},
-        },
-        "slack": {"scheme": "slack", "secrets": [secrets.token_hex(16)], "slack": {"teams": ["T1DC2JH3J"]}},
-        "works": {
-            "scheme": "works",
-            "secrets": [secrets.token_urlsafe(20)],
-            "works": {"bot_id": "2000001", "domains": [40029600]},
-        },
+        "backoffice": entry("standard"),
+        "deploys": entry("github"),
+        "shopfront": entry("hmac", hmac=shop, mapping={"name": "handle", "description": "title"}),
+        "slack": entry("slack", slack={"teams": ["T1DC2JH3J"]}),
+        "works": entry("works", works={"bot_id": "2000001", "domains": [40029600]}),
     }
 
 

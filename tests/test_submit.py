@@ -31,6 +31,7 @@ from aitems_local.submit_rows import Row, Sheet, derived_key, read, read_bytes
 ACCOUNT = "123456789012"
 SOURCE = "com.acme.bulk"
 HEADER = "name,description,type\n"
+SHOP_A = {"name": "shop-a", "description": "", "type": "batch"}
 
 
 def told(sheet: Sheet) -> list[tuple[int, str]]:
@@ -97,6 +98,7 @@ def test_korean_excel_is_recognised() -> None:
         (HEADER + 'shop-a,"open,\nshop-b,,\n', 2, "is a quote left open"),
         (HEADER + "shop-a,,\nshop-b,,\nshop-a,x,\n", 4, "stands on line 2 too"),
         ("name,key\nshop-a,k\nshop-b,k\n", 3, "each row needs a key of its own"),
+        (f"name,key\nshop-a,\nshop-b,{derived_key(SHOP_A)}\n", 3, "is that of line 2 too"),
         ("name,key\nshop-a,열쇠\n", 2, "printable ASCII"),
         (HEADER + "1abc,,\n", 2, "starts with a digit"),
     ],

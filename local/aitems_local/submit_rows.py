@@ -126,7 +126,7 @@ def read_bytes(content: bytes, kind: str, encoding: str = ENCODINGS[0]) -> Sheet
     if not found and not sheet.faults:
         sheet.faults.append(Fault(1, "", "there is no row in it: write one service a line"))
     sheet.size = len(found)
-    sheet.faults += _twice(found)
+    sheet.faults += _twice(found, {row.line: row.key for row in sheet.rows})
     sheet.faults.sort()
     return sheet
 
@@ -163,14 +163,17 @@ def _check(found: _Found, sheet: Sheet) -> None:
         sheet.rows.append(Row(found.line, key or derived_key(command), command))
 
 
-def _twice(rows: Iterable[_Found]) -> Iterator[Fault]:
-    remedies = {"name": "a name can be asked for once, so leave one out", "key": "each row needs a key of its own"}
-    seen: dict[tuple[str, str], int] = {}
-    for row in rows:
-        for column, remedy in remedies.items():
-            value = (row.values or {}).get(column)
-            if isinstance(value, str) and (line := seen.setdefault((column, value), row.line)) != row.line:
-                yield Fault(row.line, column, f"{quoted(value)} stands on line {line} too: {remedy}")
+def _twice(found: Iterable[_Found], keys: dict[int, str]) -> Iterator[Fault]:
+    """Yield what stands there twice. ``keys``: by line, of the rows that are in order."""
+    names, used = dict[str, int](), dict[str, int]()
+    for row in found:
+        values = row.values or {}
+        name, key = values.get("name"), values.get("key", keys.get(row.line))
+        if isinstance(name, str) and (line := names.setdefault(name, row.line)) != row.line:
+            told = f"{quoted(name)} stands on line {line} too: a name can be asked for once, so leave one out"
+            yield Fault(row.line, "name", told)
+        elif isinstance(key, str) and (line := used.setdefault(key, row.line)) != row.line:
+            yield Fault(row.line, "key", f"{quoted(key)} is that of line {line} too: each row needs a key of its own")
 
 
 # --- text ---------------------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """The programs in `docs/examples/` do what they say: run as they are, with real events and at the real doors."""
 
 import copy
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +23,7 @@ from standardwebhooks import Webhook
 
 import consume
 import produce
+from aitems_local import senders
 from aitems_local.cloud import REGION, ROOT_KEY
 from aitems_local.stack import Stack
 from conversation import Conversation
@@ -123,11 +127,54 @@ def test_the_readmes_patterns(heard: dict[str, Json]) -> None:
     assert {name for name, event in heard.items() if matches(event, for_person)} == {"failed"}
 
 
-def test_the_template_has_the_rule() -> None:
-    """What stands in the examples' template is the pattern that is tested."""
+def consumers_template() -> Json:
+    """Return the template in the examples' README."""
     readme = (EXAMPLES / "README.md").read_text("utf-8")
-    template = yaml_parse(readme.partition("```yaml\n")[2].partition("```")[0])
-    assert template["Resources"]["Consumer"]["Properties"]["Events"]["Outcome"]["Properties"]["Pattern"] == RULE
+    template: Json = yaml_parse(readme.partition("```yaml\n")[2].partition("```")[0])
+    return template
+
+
+def test_the_template_has_the_rule() -> None:
+    """What stands in it is the pattern that is tested."""
+    function = consumers_template()["Resources"]["Consumer"]["Properties"]
+    assert function["Events"]["Outcome"]["Properties"]["Pattern"] == RULE
+
+
+@pytest.fixture
+def deployed(stack: Stack) -> Iterator[Json]:
+    """Deploy that template, with the Python consumer, on a bridge's bus; return what its resources are called."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.write(EXAMPLES / "consume.py", "consume.py")
+    stack.cloud.s3.create_bucket(
+        Bucket="examples", CreateBucketConfiguration={"LocationConstraint": cast("Any", REGION)}
+    )
+    stack.cloud.s3.put_object(Bucket="examples", Key="consume.zip", Body=packed.getvalue())
+    template = consumers_template()
+    template["Resources"]["Consumer"]["Properties"]["CodeUri"] = {"Bucket": "examples", "Key": "consume.zip"}
+    formation = stack.cloud.cloudformation
+    formation.create_stack(
+        StackName="consumer",
+        TemplateBody=json.dumps(template),
+        Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+        Parameters=[{"ParameterKey": "EventBusName", "ParameterValue": stack.outputs["EventBusName"]}],
+    )
+    formation.get_waiter("stack_create_complete").wait(StackName="consumer", WaiterConfig={"Delay": 1})
+    found = formation.describe_stack_resources(StackName="consumer")["StackResources"]
+    yield {each["LogicalResourceId"]: each["PhysicalResourceId"] for each in found}
+    formation.delete_stack(StackName="consumer")
+
+
+def test_the_template_hears_outcomes(stack: Stack, name: str, deployed: Json) -> None:
+    """Deployed as it stands there, with the rights it gives: a request's outcome comes into the table."""
+    answer = senders.webhook(stack.document, {"name": name}).send()
+    assert answer.status == 201
+    key = {"event_id": {"S": f"{answer.request_id}.created"}}
+    deadline = time.monotonic() + 30
+    while not (found := stack.cloud.dynamodb.get_item(TableName=deployed["Outcomes"], Key=key)).get("Item"):
+        assert time.monotonic() < deadline, "nothing was written down"
+        time.sleep(0.1)
+    assert found["Item"]["service_id"]["S"] == answer.body["serviceId"]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import trustme
 
 ROOT = Path(__file__).parents[1]
 LAMBDAS = "3.13"
-_ARTEFACTS = {"webhook": "WebhookFunction", "relay": "RelayFunction"}
+_ARTEFACTS = {"webhook": "WebhookFunction", "relay": "RelayFunction", "reply": "ReplyFunction"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ _ENTRY = 120
 
 def weigh(built: Built) -> dict[str, dict[str, float]]:
     """Return MB by package and in all, by artefact; arm64's differ by a few hundredths."""
-    return {name: weight(built.folder / name) for name in ("webhook", "relay")}
+    return {name: weight(built.folder / name) for name in ("webhook", "relay", "reply")}
 
 
 def weight(folder: Path) -> dict[str, float]:

@@ -173,7 +173,7 @@ def test_locks_are_whole(lock: Path) -> None:
     assert "://" not in text
 
 
-@pytest.mark.parametrize("lock", ["dev.txt", "relay.txt"])
+@pytest.mark.parametrize("lock", ["dev.txt", "relay.txt", "reply.txt"])
 def test_tests_run_what_ships(lock: str) -> None:
     """What ships is tested, and shipped to each function, at one version."""
     shipped, others = pins("ship.txt"), pins(lock)
@@ -183,10 +183,12 @@ def test_tests_run_what_ships(lock: str) -> None:
 
 def test_what_is_locked_for_whom() -> None:
     """Everything that ships is tested; the relay carries neither pydantic nor requests; nobody carries boto3."""
-    assert pins("ship.txt").keys() <= pins("dev.txt").keys()
+    assert pins("ship.txt").keys() | pins("reply.txt").keys() <= pins("dev.txt").keys()
     assert {"aws-lambda-powertools", "pydantic", "requests"} <= pins("ship.txt").keys()
     assert {"pydantic", "pydantic-core", "requests", "urllib3"}.isdisjoint(pins("relay.txt"))
-    assert {"boto3", "botocore"}.isdisjoint(pins("ship.txt").keys() | pins("relay.txt").keys())
+    assert {"pydantic", "pydantic-core"}.isdisjoint(pins("reply.txt"))
+    for lock in ("ship.txt", "relay.txt", "reply.txt"):
+        assert {"boto3", "botocore"}.isdisjoint(pins(lock))
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -188,6 +188,6 @@ def test_what_ships_stays_small() -> None:
         "typing-inspection",
         "urllib3",
     }
-    built = [folder for folder in (ROOT / ".aws-sam" / "build").glob("*Function") if folder.name != "ReplyFunction"]
-    for folder in built:
-        assert weight.weight(folder)["all"] <= 8.0, folder.name
+    for folder in (ROOT / ".aws-sam" / "build").glob("*Function"):
+        most = 9.5 if folder.name == "ReplyFunction" else 8.0  # what signs NAVER WORKS's grants is five of it
+        assert weight.weight(folder)["all"] <= most, folder.name

@@ -55,7 +55,7 @@ $(DYNAMODB_LOCAL)/DynamoDBLocal.jar:
 asyncapi: setup
 	@test -e $(ASYNCAPI) || command -v npm >/dev/null || \
 	{ echo "skipped: AsyncAPI's schema comes with npm, and there is no npm here"; exit 0; }; \
-	$(MAKE) --no-print-directory $(ASYNCAPI) && $(BIN)/pytest -m asyncapi
+	$(MAKE) --no-print-directory $(ASYNCAPI) && $(BIN)/pytest -m asyncapi tests/test_asyncapi.py
 
 $(ASYNCAPI):
 	@rm -rf .asyncapi && mkdir .asyncapi

@@ -26,7 +26,7 @@ ROLE_POLICIES = "PutRolePolicy GetRolePolicy DeleteRolePolicy"
 TABLE = "DescribeTimeToLive UpdateTimeToLive DescribeContinuousBackups UpdateContinuousBackups"
 TABLE_READ = "DescribeContributorInsights DescribeKinesisStreamingDestination GetResourcePolicy ListTagsOfResource"
 CHANGES = "CreateChangeSet DescribeChangeSet ExecuteChangeSet DeleteChangeSet ListChangeSets"
-STACKS = "DescribeStacks DescribeStackResource DescribeStackResources"
+STACKS = "DescribeStacks DescribeStackEvents DescribeStackResource DescribeStackResources ListStackResources"
 BUCKET = "PutBucketPolicy GetBucketPolicy PutBucketVersioning PutBucketTagging PutEncryptionConfiguration"
 QUEUE = "CreateQueue GetQueueAttributes GetQueueUrl SetQueueAttributes DeleteQueue ListQueueTags TagQueue UntagQueue"
 
@@ -156,7 +156,7 @@ named after its logical id alone: https://docs.aws.amazon.com/secretsmanager/lat
 BY_SAM = [
     (
         "cloudformation",
-        f"{CHANGES} {STACKS} DescribeStackEvents ListStackResources GetTemplate GetTemplateSummary DeleteStack TagResource",
+        f"{CHANGES} {STACKS} GetTemplate GetTemplateSummary DeleteStack TagResource",
         f"arn:aws:cloudformation:{HERE}:stack/{name}/0f0e0d0c",
     )
     for name in ("aitems-bridge", "aitems-bridge-76a0b1f3-CompanionStack", "aws-sam-cli-managed-default")

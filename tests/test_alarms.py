@@ -302,12 +302,9 @@ def broken_deployment(place: Place, _: str) -> list[Point]:
 
 def wrong_zone(place: Place, name: str) -> list[Point]:
     """AiTEMS's dates are in another zone than the one that is set."""
-    function = place.stack.cloud.functions.get_function_configuration(
-        FunctionName=place.stack.resources["WebhookFunction"]
-    )
-    variables = function["Environment"]["Variables"] | {"AITEMS_UTC_OFFSET": "-05:00"}
-    with place.configured("WebhookFunction", Environment={"Variables": variables}):
-        assert place.ask(name).status == 201
+    place.stack.aitems.configure(utc_offset=0)
+    assert place.ask(name).status == 201
+    place.stack.aitems.configure(utc_offset=9 * HOUR)
     return place.observed()
 
 

@@ -51,7 +51,7 @@ def new(arguments: argparse.Namespace) -> int:
     document = {arguments.name: fresh_entry(arguments.scheme)}
     if read_document(json.dumps(document)).faults:
         raise UsageError("a caller's name is a small letter, then at most 31 of a-z, 0-9 and '-'")
-    print(json.dumps(document, ensure_ascii=False, indent=1))
+    print(json.dumps(document, ensure_ascii=False, indent=None if arguments.json else 1))
     print(_TO_DO[arguments.scheme], file=sys.stderr)
     return OK
 

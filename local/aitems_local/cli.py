@@ -89,6 +89,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message.removeprefix('argument ')} (`{typed(*words, '--help')}` says more)\n")
 
 
+class _Help(argparse.HelpFormatter):
+    """Leaves room for the longest command's name, for which argparse forgets how far it is indented."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """Count it, and what is below it, where it will stand."""
+        super().add_argument(action)
+        for each in self._iter_indented_subactions(action):
+            length = len(self._format_action_invocation(each)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, length)
+
+
 def _is_no_text(value: str) -> bool:
     try:
         value.encode()
@@ -98,7 +109,8 @@ def _is_no_text(value: str) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog=NAME, description="Creates AiTEMS services from webhooks and events; here, on one machine.")
+    about = "Creates AiTEMS services from webhooks and events: runs it here, and looks after what is deployed."
+    parser = _Parser(prog=NAME, description=about, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"{NAME} {version(NAME)}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_up(commands.add_parser("up", help="run the bridge on this machine until Ctrl-C"))
@@ -123,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         "--state", choices=["received", "creating", "unknown", "created", "rejected", "failed"], help="only these"
     )
     _add_where(requests)
-    checking = _add_callers(commands.add_parser("callers", help="check the callers document, or make an entry for it"))
+    about_callers = _add_callers(
+        commands.add_parser("callers", help="check the callers document, or make an entry for it")
+    )
     _add_redrive(commands.add_parser("redrive", help="have requests that are stuck examined, or announced, once more"))
     resolve = commands.add_parser("resolve", help="settle a failed request by a person's decision")
     resolve.add_argument("id", metavar="ID", help="the request by its id or how it begins, or by the name it asked for")
@@ -135,12 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
     _add_where(doctor)
     completing = commands.add_parser("completion", help="print what has a shell complete these commands")
-    completing.description = (
-        'Prints a script. bash and zsh: eval "$(aitems-bridge completion bash)" in ~/.bashrc, or zsh in ~/.zshrc after '
-        "compinit. fish: aitems-bridge completion fish | source, in ~/.config/fish/config.fish."
-    )
+    completing.description = 'Prints a script for the shell to read: eval "$(aitems-bridge completion bash)".'
     completing.add_argument("shell", choices=["bash", "zsh", "fish"])
-    for command in (*commands.choices.values(), checking):
+    for command in (*commands.choices.values(), *about_callers):
         if command not in (demo, completing, commands.choices["callers"]):
             command.add_argument("--json", action="store_true", help="for machines, on stdout; progress goes to stderr")
     return parser
@@ -213,8 +224,8 @@ def _add_submit(submit: argparse.ArgumentParser) -> None:
     _add_where(submit)
 
 
-def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add both commands and return the one whose output machines may want."""
+def _add_callers(callers: argparse.ArgumentParser) -> tuple[argparse.ArgumentParser, ...]:
+    """Add both commands and return them."""
     which = callers.add_subparsers(dest="what", required=True, metavar="check|new")
     check = which.add_parser("check", help="say what each entry accepts, or why it is none")
     check.add_argument("file", type=Path, metavar="FILE", help="the callers document")
@@ -224,7 +235,7 @@ def _add_callers(callers: argparse.ArgumentParser) -> argparse.ArgumentParser:
     new = which.add_parser("new", help="print an entry with a fresh secret")
     new.add_argument("name", metavar="NAME", help="the caller's name, the last part of its address")
     new.add_argument("--scheme", choices=["standard", "github", "hmac", "slack", "works"], default="standard")
-    return check
+    return check, new
 
 
 def _add_redrive(redrive: argparse.ArgumentParser) -> None:

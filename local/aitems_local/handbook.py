@@ -138,13 +138,41 @@ _ABOUT_ERRORS = (
     "`type`, show `detail` to people, and let `retryable` decide whether to send again. "
     "For kinds that are told in events only, the status says what HTTP would."
 )
-_ABOUT_COMMANDS = (
-    "`make setup` puts it into `.venv/bin`: type `.venv/bin/aitems-bridge`, or put that folder on your `PATH`. It "
-    "exits with 0 when what was asked is done, 1 when it was refused or failed, 2 for wrong usage, 3 when the "
-    "environment is in the way (a port, a dependency, no stack), 4 when a request was not settled in time, and 130 or "
-    "143 when it was interrupted. An id may be shortened, as terminals are shown it, as long as one request only "
-    "begins so."
-)
+_ABOUT_COMMANDS = """\
+`make setup` puts it into `.venv/bin`: type `.venv/bin/aitems-bridge`, or put that folder on your `PATH`. An id may be
+shortened, as terminals are shown it, as long as one request only begins so.
+
+Commands look at the stack that runs on this machine. With `--stack NAME` (and `--region`, `--profile`) they look at one
+on AWS, found through CloudFormation with your own AWS credentials:
+
+| With `--stack` | needs the right to |
+|---|---|
+| all | describe the stack; read the ledger (`dynamodb:GetItem`, `Scan`) |
+| `send` over HTTP | read the callers secret, for it signs as one of them; the service is really made |
+| `send bus`, `submit` | put events on the bus |
+| `events` | nothing more: outcomes are told from the ledger, each request's as it stands now |
+| `redrive`, `resolve` | write the ledger (`dynamodb:PutItem`, `UpdateItem`); `--created` also reads the keys secret |
+| `doctor` | whatever it is to look at; what you may not see, it says, and goes on |
+
+`--json` prints for machines: one document a line on standard output, and everything else on standard error. `demo` and
+`completion` have none.
+
+| Exit code | means |
+|---|---|
+| 0 | done as asked; for `doctor`, nothing is wrong (what is only to be thought about counts with `--strict`) |
+| 1 | refused or failed: the service was not created, there is no such request, an entry or a check is at fault |
+| 2 | wrong usage |
+| 3 | the environment is in the way: a port, a dependency, no stack, no credentials, no network |
+| 4 | not settled within `--timeout`; it still may be |
+| 130, 143 | ended by Ctrl-C or SIGTERM, before it was done; `up`, once ready, and `events --follow` end with 0 |
+
+Shells complete commands, options and, of the local stack, callers and requests, once they have read the script:
+
+| Shell | In | the line |
+|---|---|---|
+| bash | `~/.bashrc` | `eval "$(aitems-bridge completion bash)"` |
+| zsh | `~/.zshrc`, after `compinit` | `eval "$(aitems-bridge completion zsh)"` |
+| fish | `~/.config/fish/config.fish` | `aitems-bridge completion fish \\| source` |"""
 _ABOUT_PACKAGES = (
     "Besides the source of this repository (MIT), the functions carry these packages and no others; the AWS SDK comes "
     "with Lambda's runtime. The licence is the one that the package itself declares. Versions and digests are fixed by "

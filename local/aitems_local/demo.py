@@ -125,7 +125,7 @@ class _Showing:
         answer = sent.send()
         text = str(answer.body.get("text", ""))
         if answer.status != 200 or "try-chat" not in text:  # noqa: PLR2004
-            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+            raise StepError(f"answered {_in_short(answer)}", "WebhookFunction", sent.request_id)
         self._line(f"← 200  {_shortened(text, 72)}", answer.seconds)
         self._settled(sent, "try-chat", time.time())
         self._said(sent, "try-chat* is created")
@@ -138,7 +138,7 @@ class _Showing:
         self._line(f"→ POST /hooks/{sent.caller}   aitems {payloads.chat_text(asked)}")
         answer = sent.send()
         if answer.status != 200:  # noqa: PLR2004
-            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+            raise StepError(f"answered {_in_short(answer)}", "WebhookFunction", sent.request_id)
         self._line(f"← 200  {json.dumps(answer.body)}", answer.seconds)
         self._settled(sent, "try-works", time.time())
         self._said(sent, "만들고 있습니다")
@@ -156,7 +156,7 @@ class _Showing:
         answer = again.send()
         first = self.answer.body if self.answer else {}
         if answer.status != 201 or not answer.replayed or answer.body != first:  # noqa: PLR2004
-            raise StepError(f"the same webhook again was answered {answer.status}: {answer.body}", "WebhookFunction")
+            raise StepError(f"the same webhook again was answered {_in_short(answer)}", "WebhookFunction")
         self._no_call_since(calls)
         self._mishap("the same webhook again", "← 201 Idempotency-Replayed: true", "same service, no call, no event")
 
@@ -166,7 +166,7 @@ class _Showing:
         sent = senders.webhook(self.document, senders.service("shop-fake"), caller=_CALLER)
         answer = replace(sent, body=sent.body.replace(b"fake", b"mine")).send()
         if answer.status != 401 or not str(answer.body.get("type")).endswith(":signature-refused"):  # noqa: PLR2004
-            raise StepError(f"a forged webhook was answered {answer.status}: {answer.body}", "WebhookFunction")
+            raise StepError(f"a forged webhook was answered {_in_short(answer)}", "WebhookFunction")
         if len(self.stack.items()) != items:
             raise StepError("a forged webhook was recorded", "WebhookFunction")
         self._no_call_since(calls)
@@ -178,7 +178,7 @@ class _Showing:
         answer = senders.webhook(self.document, senders.service("shop-lost"), caller=_CALLER).send()
         state = answer.body.get("state")
         if answer.status != 202 or state != "unknown":  # noqa: PLR2004
-            raise StepError(f"a lost answer was answered {answer.status}: {answer.body}", "WebhookFunction")
+            raise StepError(f"a lost answer was answered {_in_short(answer)}", "WebhookFunction")
         announced = self._wait("WorkerFunction", request_id=answer.request_id)
         if announced.kind != _CREATED or not announced.metadata["adopted"]:
             raise StepError(f"a lost answer became {announced.event}", "WorkerFunction", answer.request_id)
@@ -206,7 +206,7 @@ class _Showing:
         self._line(f"  mapping     {_shortened(sent.body.decode(), 40)} → {json.dumps(asked, ensure_ascii=False)}")
         answer = sent.send()
         if answer.status not in (200, 202) or answer.request_id != sent.request_id:
-            raise StepError(f"answered {answer.status}: {answer.body}", "WebhookFunction", sent.request_id)
+            raise StepError(f"answered {_in_short(answer)}", "WebhookFunction", sent.request_id)
         self._line(f"← {answer.status}  {answer.body.get('state')}", answer.seconds)
         self._settled(sent, asked["name"], time.time())
         self._line(self.terminal.good("✓ one service, one event"))
@@ -289,17 +289,28 @@ class _Showing:
         if record:
             problem = record.problem or record.last
             why = problem.detail if problem else "no problem noted"
-            self._line(f"ledger: {record.state}, {record.name}, attempts {record.attempts}, {why}")
+            self._hint(f"ledger: {record.state}, {record.name}, attempts {record.attempts}, {why}")
         else:
-            self._line("ledger: no such request")
+            self._hint("ledger: no such request")
         words = [line for line in self.stack.logs(error.function) if not line.startswith(("START ", "END ", "REPORT "))]
-        self._line(f"{error.function}: {words[-1] if words else 'wrote nothing'}")
-        self._line(f"more: run `{typed('up')}`, repeat it with `{typed('send')}`, look with `{typed('requests')}`")
+        self._hint(f"{error.function}: {words[-1] if words else 'wrote nothing'}")
+        self._hint(f"more: run `{typed('up')}`, repeat it with `{typed('send')}`, look with `{typed('requests')}`")
+
+    def _hint(self, text: str) -> None:
+        """Write what helps to find out why: whole, however long it is."""
+        self.terminal.line(f"     {text}")
 
     def _latest(self, request_id: str | None) -> Record | None:
         if request_id:
             return self.stack.ledger.get(request_id)
         return max(self.stack.ledger.scan(), key=lambda record: record.requested_at, default=None)
+
+
+def _in_short(answer: senders.Answer) -> str:
+    """Return what an answer says: the kind of problem, or the state, and why."""
+    problem = answer.body.get("problem") or answer.body.get("last_problem") or answer.body
+    said = [answer.body.get("state", ""), str(problem.get("type", "")).rpartition(":")[2], problem.get("detail", "")]
+    return f"{answer.status}: {', '.join(filter(None, said)) or json.dumps(answer.body, ensure_ascii=False)}"
 
 
 def _shortened(text: str, most: int) -> str:

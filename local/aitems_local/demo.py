@@ -85,7 +85,7 @@ class _Showing:
         answered = time.time()
         request_id = self.answer.request_id
         if self.answer.status != 201 or not request_id:  # noqa: PLR2004
-            raise StepError(f"answered {self.answer.status}: {self.answer.body}", "WebhookFunction", request_id)
+            raise StepError(f"answered {_in_short(self.answer)}", "WebhookFunction", request_id)
         self._call("shop-main")
         self._recorded(request_id)
         location = self.answer.headers.get("Location", "")

@@ -141,10 +141,14 @@ def _change(state: str) -> Json:
         }
     else:
         image["due"] = {"N": str(now + 31_000)}
-    change = {"Keys": {"pk": image["pk"]}, "NewImage": image, "SequenceNumber": "1", "StreamViewType": "NEW_IMAGE"}
+    change = {"Keys": {"pk": image["pk"]}, "NewImage": image, "SequenceNumber": "1"}
+    if state == "created":
+        later = {"answer", "service_id", "settled_at"}
+        before = {name: value for name, value in image.items() if name not in later}
+        change["OldImage"] = before | {"state": {"S": "creating"}, "version": {"N": "1"}}
     return {
         "eventID": uuid.uuid4().hex,
-        "eventName": "MODIFY",
+        "eventName": "MODIFY" if state == "created" else "INSERT",
         "eventVersion": "1.1",
         "eventSource": "aws:dynamodb",
         "awsRegion": REGION,

@@ -5,7 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from aitems_bridge.bridge import Order
 from aitems_bridge.config import now
 from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, State, give_up, receive
-from aitems_local import operate
+from aitems_local import operate, telling
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, main
 from aitems_local.cloud import REGION, ROOT_KEY, AwsClients
 from aitems_local.doctor import Doctor
@@ -24,6 +24,8 @@ from aitems_local.grants import granted
 from aitems_local.outside import Outside
 from aitems_local.stack import Stack, Template, load_template
 from aitems_local.target import Target
+from aitems_local.terminal import Terminal
+from test_operate import Screen
 
 Output = pytest.CaptureFixture[str]
 
@@ -147,6 +149,19 @@ def test_the_local_stack_is_examined_where_none_is_named(
     out = capsys.readouterr().out
     assert f"✓ stack       {stack.name} is CREATE_COMPLETE" in out
     assert "✓ aitems      127.0.0.1" in out
+
+
+def test_on_a_narrow_terminal_the_remedy_stands_beside_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere a finding is one line, however long."""
+    finding = Finding(Result.FAILED, "it is far too long for this", "`a --command` that mends it", "keys")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert telling.of_finding(Terminal(Screen()), finding).splitlines() == [
+        "✗ keys        it is far too long for",
+        "              this → `a --command` that",
+        "              mends it",
+    ]
+    assert telling.of_finding(Terminal(StringIO()), finding).count("\n") == 0
 
 
 # --- where it calls -----------------------------------------------------------------------------------------------

@@ -546,7 +546,7 @@ def test_an_unknown_request_is_refused(stuck: Record, capsys: Output) -> None:
     """Who names a request that is not there is told, and the others are done all the same."""
     assert main(["redrive", "nobody", stuck.id, "--dry-run"]) == REFUSED
     captured = capsys.readouterr()
-    assert captured.err == "the ledger knows no request nobody\n"
+    assert captured.err == "the ledger knows no request nobody: `requests` alone lists them all\n"
     assert stuck.id in captured.out
     assert main(["resolve", "nobody", "--rejected", "because"]) == REFUSED
 
@@ -618,7 +618,8 @@ def test_a_bar_shows_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None
     with Bar.over(2, screen) as bar:
         bar.step()
         bar.step()
-    assert [part.rpartition(" ")[2] for part in screen.getvalue().split("\r")[1:3]] == ["1/2", "2/2"]
+    drawn = [part.removesuffix("\x1b[K") for part in screen.getvalue().split("\r")[1:3]]
+    assert [part.rpartition(" ")[2] for part in drawn] == ["1/2", "2/2"]
     assert screen.getvalue().endswith("\r\x1b[K")
     for total, stream in ((2, StringIO()), (0, Screen())):
         with Bar.over(total, stream) as bar:

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(end.code or 0)
     try:
         if arguments.command == "completion":  # shells ask for it whenever they start: nothing slow is imported
-            print(_completion().script(arguments.shell).strip())
+            print(_completion().script(arguments.shell).strip(), flush=True)
             return OK
         from aitems_local import commands  # noqa: PLC0415  what it needs may be missing, which is to be said in a line
     except ModuleNotFoundError as error:
@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ENVIRONMENT
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        print(f"{NAME}: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of it is not tried again
+        return ENVIRONMENT
     return commands.run(arguments)
 
 

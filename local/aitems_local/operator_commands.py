@@ -18,7 +18,7 @@ from aitems_local.doctor import Doctor
 from aitems_local.findings import Result
 from aitems_local.operate import Deed, Plan, Refusal
 from aitems_local.target import Target, target
-from aitems_local.telling import name_of
+from aitems_local.telling import name_of, of_finding
 from aitems_local.terminal import Bar, Terminal
 
 _MANY = 20
@@ -77,10 +77,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         results[finding.result] += 1
         if arguments.json:
             print(json.dumps({"check": finding.check} | asdict(finding), ensure_ascii=False), flush=True)
-            continue
-        mark = {Result.OK: terminal.good("✓"), Result.FAILED: terminal.bad("✗"), Result.WARNING: "!"}
-        remedy = f" → {finding.remedy}" if finding.remedy else ""
-        terminal.line(f"{mark.get(finding.result, '?')} {finding.check:<12}{finding.told}{remedy}")
+        else:
+            terminal.line(of_finding(terminal, finding))
     if not arguments.json:
         counted = [f"{results[result]} {result.telling}" for result in Result if results[result]]
         terminal.line(f"{bridge.name}: {', '.join(counted)}")
@@ -91,7 +89,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 def found(ledger: Ledger, which: str) -> Record | str:
     """Return the request that is meant, or in a line why none is."""
     try:
-        return operate.find(ledger, which) or f"the ledger knows no request {which}"
+        return operate.find(ledger, which) or f"the ledger knows no request {which}: `requests` alone lists them all"
     except Refusal as refusal:
         return str(refusal)
 

@@ -227,7 +227,7 @@ def why(error: Exception, what: str) -> str:  # noqa: PLR0911  # a table
             return f"the ledger of {what} does not answer ({error.cause})"
         case ClientError():
             return _refusal(what, error)
-    return f"AWS cannot be asked about {what}: {error}"
+    return f"AWS cannot be asked about {what}: {error}; is the network there?"
 
 
 def _refusal(what: str, error: ClientError) -> str:

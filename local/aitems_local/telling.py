@@ -3,13 +3,15 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from aitems_bridge.errors import Problem
 from aitems_bridge.events import DETAIL_TYPES, status_document, timestamp
 from aitems_bridge.record import SECOND, Record, State
+from aitems_local.findings import Finding, Result
 from aitems_local.journal import Announced
 from aitems_local.terminal import Terminal
 
@@ -44,6 +46,20 @@ def of_request(terminal: Terminal, record: Record, now: float) -> list[str]:
         f"  attempts {record.attempts}  {became}"
     )
     return [line, *_fields(_documents(problem))]
+
+
+def of_finding(terminal: Terminal, finding: Finding) -> str:
+    """Return what a check found: its mark, its name, what was found and the remedy, beside the name on a terminal."""
+    marks: dict[Result, tuple[str, Callable[[str], str]]] = {
+        Result.OK: ("✓", terminal.good),
+        Result.FAILED: ("✗", terminal.bad),
+        Result.WARNING: ("!", str),
+    }
+    mark, coloured = marks.get(finding.result, ("?", str))
+    line = f"{mark} {finding.check:<12}{finding.told}{' → ' if finding.remedy else ''}{finding.remedy}"
+    if terminal.stream.isatty():
+        line = textwrap.fill(line, terminal.width, subsequent_indent=" " * 14, break_on_hyphens=False)
+    return coloured(mark) + line.removeprefix(mark)
 
 
 def name_of(record: Record) -> str:

@@ -71,6 +71,13 @@ def test_a_line_is_in_the_embedded_format(namespace: str, capsys: Capture) -> No
     }
 
 
+@pytest.mark.usefixtures("namespace")
+def test_no_value_is_negative(capsys: Capture) -> None:
+    """An outcome that by another machine's clock came before its request took no time."""
+    metrics.put(TimeToOutcome=-3, OpenAge=-0.5)
+    assert [point.value for point in emitted(capsys.readouterr().out.splitlines())] == [0, 0]
+
+
 def test_without_a_namespace_nothing_is_written(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """What uses our code elsewhere, the command line for one, prints nothing of the kind."""
     monkeypatch.delenv("POWERTOOLS_METRICS_NAMESPACE", raising=False)

@@ -36,7 +36,8 @@ UNITS = {
 def put(request_id: str | None = None, **values: float) -> None:
     """Write the values down, by the names that ``UNITS`` has, together with the request they are about.
 
-    A line is one write, for the worker's threads share the output. Raises nothing: no request fails for a number.
+    A line is one write, for the worker's threads share the output. What clocks that differ make negative is 0: beside
+    one negative value CloudWatch gives no percentile. Raises nothing: no request fails for a number.
     """
     with contextlib.suppress(Exception):
         namespace = os.environ.get("POWERTOOLS_METRICS_NAMESPACE")
@@ -48,6 +49,6 @@ def put(request_id: str | None = None, **values: float) -> None:
             "_aws": {"Timestamp": time.time_ns() // 1_000_000, "CloudWatchMetrics": [directive]},
             "service": os.environ.get("POWERTOOLS_SERVICE_NAME", "aitems-bridge"),
             **({"request_id": request_id} if request_id else {}),
-            **values,
+            **{name: max(0, value) for name, value in values.items()},
         }
         sys.stdout.write(json.dumps(line) + "\n")

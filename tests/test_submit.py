@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from aitems_bridge.bridge import Order
 from aitems_bridge.errors import Problem
 from aitems_bridge.record import Record, State
-from aitems_local.cloud import StackError, UsageError
+from aitems_local.cli import OK, USAGE, main
+from aitems_local.cloud import ACCOUNT, REGION, StackError, UsageError
 from aitems_local.stack import Stack
 from aitems_local.submit import Standing, Submission, order_of, putting
 from aitems_local.submit_results import WAITING, Result, ResultFile
 from aitems_local.submit_rows import Row, Sheet, derived_key, read, read_bytes
 
-ACCOUNT = "123456789012"
 SOURCE = "com.acme.bulk"
 HEADER = "name,description,type\n"
 SHOP_A = {"name": "shop-a", "description": "", "type": "batch"}
@@ -560,3 +560,34 @@ def test_without_a_bridge_the_file_is_checked(tmp_path: Path) -> None:
             cwd=tmp_path, env=environment, text=True, capture_output=True, check=False,
         )  # fmt: skip
         assert (ran.returncode, "no local stack is running" in ran.stdout + ran.stderr) == (code, True)
+
+
+def test_a_deployed_bridge_takes_rows_from_whom_the_handbook_says(
+    stack: Stack, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stack known by its name, the three permissions of docs/bulk.md and no other; its `RequestSources` first."""
+    with stack.deploy(f"far{name}", parameters={"RequestSources": "com.acme.shop,com.acme.bulk"}) as far:
+        table = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{far.outputs['LedgerTable']}"
+        allowed = {
+            "cloudformation:DescribeStacks": "*",
+            "events:PutEvents": far.outputs["EventBusArn"],
+            "dynamodb:BatchGetItem": table,
+        }
+        statements = [{"Effect": "Allow", "Action": what, "Resource": where} for what, where in allowed.items()]
+        iam = stack.cloud.iam
+        iam.create_user(UserName=name)
+        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+        iam.put_user_policy(UserName=name, PolicyName="submit", PolicyDocument=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", stack.cloud.endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        monkeypatch.setenv("AITEMS_BRIDGE_FOLDER", str(tmp_path / "none"))
+        path = tmp_path / "shops.jsonl"
+        path.write_text("".join(json.dumps({"name": f"{name}-{number}"}) + "\n" for number in range(12)))
+        where = ["--stack", far.name, "--region", REGION]
+        assert main(["submit", str(path), *where]) == USAGE
+        assert "from com.acme.shop, com.acme.bulk only (RequestSources): say --source" in capsys.readouterr().err
+        assert main(["submit", str(path), *where, "--source", SOURCE]) == OK
+        assert "12 rows: 12 created" in capsys.readouterr().out
+        assert len(far.aitems.services) == 12

@@ -16,7 +16,7 @@ from aitems_bridge.config import now
 from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, State, give_up, receive
 from aitems_local import operate, telling
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, main
-from aitems_local.cloud import REGION, ROOT_KEY, AwsClients
+from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY, AwsClients
 from aitems_local.doctor import Doctor
 from aitems_local.faults import Fault
 from aitems_local.findings import Finding, Result
@@ -43,7 +43,9 @@ def by_path(endpoint: str) -> Callable[[Template], None]:
 @pytest.fixture(scope="module")
 def sick(stack: Stack) -> Iterator[Stack]:
     """Return a bridge of our own, to be made ill: known by its stack's name and nothing else."""
-    with stack.deploy("dr" + secrets.token_hex(4), change=by_path(stack.cloud.endpoint)) as deployed:
+    topic = {"AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms"}
+    name = "dr" + secrets.token_hex(4)
+    with stack.deploy(name, parameters=topic, change=by_path(stack.cloud.endpoint)) as deployed:
         yield deployed
 
 
@@ -250,6 +252,13 @@ def test_an_aitems_whose_clock_is_off(ahead: int, result: Result, sick: Stack, d
         sick.aitems.configure(clock_skew=0)
 
 
+def test_a_machine_whose_clock_is_off(doctor: Doctor) -> None:
+    """AWS's `Date` tells: then it is this machine that is to be set, and AiTEMS is not blamed."""
+    told = only(Outside(doctor.bridge, lambda: now() - 10 * MINUTE).clock()).told
+    assert told.startswith("this machine's clock is ")
+    assert told.endswith("behind AWS's")
+
+
 # --- who may ask --------------------------------------------------------------------------------------------------
 
 
@@ -287,8 +296,9 @@ def test_a_chat_whose_people_hear_nothing(sick: Stack, doctor: Doctor) -> None:
     account = {"client_id": "a", "client_secret": "b", "service_account": "c", "private_key": "no key"}
     with put(sick, "ChatSecretArn", json.dumps({"works": {bot: account}})):
         assert f"private_key for bot {bot} is no RSA key" in only(doctor.chat()).told
-    with put(sick, "ChatSecretArn", "[]"):
-        assert "the chat secret is not" in only(doctor.chat()).told
+    for text in ("[]", '{"works":[1]}', "{" * 5000, "no JSON"):
+        with put(sick, "ChatSecretArn", text):
+            assert "the chat secret is not" in only(doctor.chat()).told
 
 
 def test_a_door_behind_which_nothing_works(sick: Stack, doctor: Doctor) -> None:
@@ -402,6 +412,14 @@ def test_an_alarm_that_rings(sick: Stack, doctor: Doctor) -> None:
     assert finding.told == "FailedAlarm: by hand"
 
 
+def test_alarms_that_nobody_hears(stack: Stack) -> None:
+    """Without a topic they only stand there; of a local stack nobody expects more."""
+    clients = AwsClients(stack.cloud.endpoint, REGION, ROOT_KEY, ROOT_KEY)
+    (first, _) = Doctor(Target(clients, stack=stack.name)).alarms()
+    assert (first.result, first.told) == (Result.WARNING, "the alarms tell nobody")
+    assert only(Doctor(Target(clients, document=stack.document)).alarms(), Result.OK).told
+
+
 # --- what has piled up --------------------------------------------------------------------------------------------
 
 
@@ -458,6 +476,15 @@ def test_a_request_that_waits_for_a_person(sick: Stack, doctor: Doctor, name: st
     assert f"redrive {record.id} --dry-run --stack {sick.name}`" in finding.remedy
     operate.resolve_rejected(sick.ledger, record, "tidied up", now=now(), numbers=Numbers())
     assert only(doctor.ledger(), Result.OK).told
+
+
+def test_an_item_that_somebody_wrote_by_hand(sick: Stack, doctor: Doctor) -> None:
+    """It is said, and no traceback."""
+    item = {"pk": {"S": "request#byhand"}, "state": {"S": "settled"}}
+    sick.cloud.dynamodb.put_item(TableName=sick.outputs["LedgerTable"], Item=item)
+    finding = only(doctor.ledger())
+    sick.cloud.dynamodb.delete_item(TableName=sick.outputs["LedgerTable"], Key={"pk": item["pk"]})
+    assert "cannot be read" in finding.told
 
 
 def test_a_request_that_nobody_comes_for(sick: Stack, doctor: Doctor, name: str) -> None:

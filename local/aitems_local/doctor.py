@@ -147,9 +147,8 @@ class Doctor:
         text = self.bridge.secret("ChatSecretArn")
         bots = {name: caller.works.bot_id for name, caller in chats.items() if isinstance(caller, WorksCaller)}
         try:
-            accounts = json.loads(text)["works"]
-            found = set(accounts) | set(bots.values())
-        except (ValueError, KeyError, TypeError):
+            found = {**json.loads(text)["works"]}.keys() | set(bots.values())
+        except (ValueError, KeyError, TypeError, RecursionError):
             yield bad('the chat secret is not {"works": {…}}', self.bridge.fill("ChatSecretArn", "chat.json"))
             return
         works, faulty = Works("", "", lambda: text), False
@@ -303,8 +302,12 @@ class Doctor:
 
     def ledger(self) -> Findings:
         """Yield what waits for a person, or for nobody."""
-        records = list(self.bridge.ledger.scan())
         now = config.now()
+        try:
+            records = list(self.bridge.ledger.scan())
+        except (KeyError, ValueError) as error:
+            yield bad(f"an item cannot be read ({error!r})", "somebody wrote it by hand: the relay's failures name it")
+            return
         failed = [record for record in records if record.state is State.FAILED]
         stuck = [record for record in operate.stuck(records, now) if record.state is not State.FAILED]
         waiting = [record for record in records if record.state.open and record.last and record not in stuck]
@@ -363,6 +366,8 @@ class Doctor:
                 ringing = True
                 name = logical[alarm["AlarmName"]]
                 yield bad(f"{name}: {alarm.get('StateReason', '')}", f"docs/operations.md has what to do about {name}")
+        if names and not self.bridge.document and not self.bridge.parameters.get("AlarmTopicArn"):
+            yield worth("the alarms tell nobody", "deploy it with AlarmTopicArn, an SNS topic that somebody reads")
         if not ringing:
             yield well(f"none of {len(names)} rings" if names else "the stack has none")
 

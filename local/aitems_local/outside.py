@@ -1,6 +1,6 @@
 """What lies outside of AWS: AiTEMS, the keys with which it is asked, and the clocks by which signatures are good."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -23,10 +23,11 @@ _NOT_SUBSCRIBED = "210"
 
 
 class Outside:
-    """Asks AiTEMS once, with the keys that the bridge has."""
+    """Asks AiTEMS once, with the keys that the bridge has. ``now`` gives milliseconds since the epoch."""
 
-    def __init__(self, bridge: Target) -> None:
+    def __init__(self, bridge: Target, now: Callable[[], int] = config.now) -> None:
         self.bridge = bridge
+        self._now = now
 
     def clock(self) -> Findings:
         """Yield whether AiTEMS, AWS and this machine agree what time it is."""
@@ -128,18 +129,18 @@ class Outside:
     @cached_property
     def _aitems_says(self) -> tuple[Answer, int, int]:
         """AiTEMS's answer to a signed look at its list, and our clock around it. Raises ``NotSent`` or ``Lost``."""
-        target, keys, sent = f"{SERVICES}?offset=0&limit=1", self._usable_keys, config.now()
+        target, keys, sent = f"{SERVICES}?offset=0&limit=1", self._usable_keys, self._now()
         headers = {"Accept": "application/json", "User-Agent": "aitems-bridge"}
         headers |= signed_headers("GET", target, sent, keys) if keys else {}
         url = self._base_url + target
         answer = exchange("GET", url, headers=headers, body=None, connect_timeout=CONNECT, permit=lambda: PATIENCE)
-        return answer, sent, config.now()
+        return answer, sent, self._now()
 
     @cached_property
     def _aws_clock(self) -> Clock:
-        sent = config.now()
+        sent = self._now()
         answer = self.bridge.aws.cloudformation.describe_stacks(StackName=self.bridge.described["StackName"])
-        clock = _clock(answer["ResponseMetadata"]["HTTPHeaders"], sent, config.now())
+        clock = _clock(answer["ResponseMetadata"]["HTTPHeaders"], sent, self._now())
         if clock is None:
             raise Unseen("AWS's answer has no date")
         return clock

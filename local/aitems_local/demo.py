@@ -179,7 +179,8 @@ class _Showing:
         state = answer.body.get("state")
         if answer.status != 202 or state != "unknown":  # noqa: PLR2004
             raise StepError(f"a lost answer was answered {_in_short(answer)}", "WebhookFunction")
-        announced = self._wait("WorkerFunction", request_id=answer.request_id)
+        with self.terminal.meanwhile("     AiTEMS creates, then breaks off ← 202 unknown → looking …"):
+            announced = self._wait("WorkerFunction", request_id=answer.request_id)
         if announced.kind != _CREATED or not announced.metadata["adopted"]:
             raise StepError(f"a lost answer became {announced.event}", "WorkerFunction", answer.request_id)
         self._one_of_each("shop-lost", announced.metadata["request_id"], quietly=True)

@@ -35,6 +35,8 @@ _LONGEST_STILL = 1.2
 _SGR = re.compile("\x1b\\[([0-9;]*)m")
 _RUN = re.compile("[\u1100-\uffdc]+|[^\\s\u1100-\uffdc]+(?: [^\\s\u1100-\uffdc]+)*")
 """Words one space apart, or a word of wide characters, which are wider than two others in some fonts."""
+_ERASED = "\r\x1b[K"
+"""What stood on the line before it was passing."""
 _STYLES = {"1": "b", "2": "d", "31": "r", "32": "g"}
 _SHEET = """\
 text{font:12px ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;fill:#e6edf3;white-space:pre}
@@ -62,7 +64,8 @@ def recorded(command: Sequence[str], *, columns: int = _COLUMNS) -> list[Line]:
         os.close(its)
         while chunk := _read(ours):
             *whole, rest = (rest + chunk).split(b"\n")
-            lines += [Line(each.decode().rstrip("\r"), time.monotonic() - begun) for each in whole]
+            at = time.monotonic() - begun
+            lines += [Line(each.decode().rpartition(_ERASED)[2].rstrip("\r"), at) for each in whole]
     os.close(ours)
     if process.returncode:
         raise StackError("\n".join(["it did not run through, so nothing is drawn:", *(line.text for line in lines)]))

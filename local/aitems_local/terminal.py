@@ -59,6 +59,18 @@ class Terminal:
         on = self.fitted(on, room) if result else on
         self.line(f"{what:<10}{on:<{room}}  {result}".rstrip(), seconds, whole=False)
 
+    @contextmanager
+    def meanwhile(self, text: str) -> "Iterator[None]":
+        """Show on a terminal, for as long as the block, what is waited for."""
+        shown = self.stream.isatty() and os.environ.get("TERM") != "dumb"
+        try:
+            if shown:
+                print(self.fitted(text, self.width - 1), end="", file=self.stream, flush=True)
+            yield
+        finally:
+            if shown:
+                print("\r\x1b[K", end="", file=self.stream, flush=True)
+
     def fitted(self, text: str, room: int) -> str:
         """Return as much of the text as has room on a terminal; elsewhere, all of it."""
         if not self.stream.isatty() or columns_of(text) <= room:

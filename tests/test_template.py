@@ -505,5 +505,5 @@ def test_what_the_stack_tells() -> None:
 
 
 def test_it_fits_into_one_request() -> None:
-    """CloudFormation takes a template of at most 51,200 bytes without a bucket; SAM has one, where 1 MB is the limit."""
+    """CloudFormation takes a template of 51,200 bytes without a bucket; SAM has one, where 1 MB is the limit."""
     assert (ROOT / "template.yaml").stat().st_size <= 51_200

@@ -18,11 +18,14 @@ ASYNCAPI := .asyncapi/package/package.json
 ASYNCAPI_VERSION := 6.11.1
 ASYNCAPI_SHA256 := 01af8744dc33c0c7eb2e908f6a955319ee58b70ecadc9387d1aeb16c0cd28928
 
+AXE_VERSION := 4.14.1
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+
 export SAM_CLI_TELEMETRY := 0
 # Without byte code everything starts at half the speed, the functions of the local stack too.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test dynamodb-local asyncapi lint build artefact sbom bench clean
+.PHONY: help setup run test dynamodb-local asyncapi browser lint build artefact sbom bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -62,6 +65,23 @@ $(ASYNCAPI):
 	@cd .asyncapi && npm pack --silent @asyncapi/specs@$(ASYNCAPI_VERSION) >/dev/null
 	@cd .asyncapi && echo "$(ASYNCAPI_SHA256)  asyncapi-specs-$(ASYNCAPI_VERSION).tgz" | sha256sum --check --quiet && \
 	tar -xzf *.tgz && rm *.tgz
+
+# The console in a real browser. What drives it is 160 MB, which nobody else needs; so it lies in a folder of its own,
+# beside axe-core where there is npm, which judges whether everybody can use the page.
+browser: setup ## the console in Chromium; PICTURES=1 makes the pictures of it in docs/ as well
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null || \
+	{ echo "skipped: there is no Chromium here (Debian: apt-get install chromium)"; exit 0; }; \
+	$(MAKE) --no-print-directory .browser/made && PYTHONPATH=.browser/python $(BIN)/pytest -m browser tests/test_console_browser.py \
+	$(if $(filter-out 0,$(PICTURES)),&& PYTHONPATH=.browser/python:tests $(BIN)/python -m console_pictures docs)
+
+.browser/made: requirements/browser.txt $(WITH_UV)
+	@rm -rf .browser && mkdir .browser
+	@$(UV) pip install --quiet --python $(BIN)/python --target .browser/python --no-deps --require-hashes -r $<
+	@command -v npm >/dev/null || { echo "without npm no axe-core: some tests are skipped"; exit 0; }; \
+	cd .browser && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
+	echo "$(AXE_SHA256)  axe-core-$(AXE_VERSION).tgz" | sha256sum --check --quiet && \
+	tar -xzf *.tgz --strip-components=1 package/axe.min.js && rm *.tgz
+	@touch $@
 
 chaos: setup ## kills the functions at every side effect, counts services and outcomes; WRITE=1 into docs/reliability.md
 	@$(BIN)/python -m aitems_local.chaos $(if $(WRITE),--write) $(if $(SEED),--seed $(SEED))

@@ -64,7 +64,7 @@ class MemoryLedger:
             self.items[new.id] = image_of(new)
             self.writes.append(new)
 
-    def scan(self) -> Iterator[Record]:
+    def scan(self, _: object = None) -> Iterator[Record]:
         """See `Ledger.scan`."""
         yield from [record_of(image) for image in self.items.values()]
 

@@ -478,13 +478,16 @@ def test_a_request_that_waits_for_a_person(sick: Stack, doctor: Doctor, name: st
     assert only(doctor.ledger(), Result.OK).told
 
 
-def test_an_item_that_somebody_wrote_by_hand(sick: Stack, doctor: Doctor) -> None:
-    """It is said, and no traceback."""
+def test_an_item_that_somebody_wrote_by_hand(sick: Stack, doctor: Doctor, where: list[str], capsys: Output) -> None:
+    """It is said, and stops nobody from seeing to the others."""
     item = {"pk": {"S": "request#byhand"}, "state": {"S": "settled"}}
     sick.cloud.dynamodb.put_item(TableName=sick.outputs["LedgerTable"], Item=item)
-    finding = only(doctor.ledger())
+    found = ills(doctor.ledger())
+    for arguments in (["requests"], ["redrive", "--all", "--dry-run"], ["requests", "byha"], ["requests", "byhand"]):
+        assert main([*arguments, *where]) in (OK, REFUSED)
+        assert "cannot be read" in capsys.readouterr().err
     sick.cloud.dynamodb.delete_item(TableName=sick.outputs["LedgerTable"], Key={"pk": item["pk"]})
-    assert "cannot be read" in finding.told
+    assert found == [(Result.FAILED, "request#byhand cannot be read")]
 
 
 def test_a_request_that_nobody_comes_for(sick: Stack, doctor: Doctor, name: str) -> None:

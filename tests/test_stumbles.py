@@ -70,7 +70,7 @@ def unique(*records: Record) -> Ledger:
         def last_of(self, _: str) -> None:
             return None
 
-        def scan(self) -> tuple[Record, ...]:
+        def scan(self, _: object = None) -> tuple[Record, ...]:
             return records
 
     return cast("Ledger", Known())

@@ -443,7 +443,7 @@ def requests(arguments: argparse.Namespace) -> int:
             return REFUSED
         records = [one, *operate.waiting_for(bridge.ledger, one, arguments.which)]
     else:
-        records = sorted(bridge.ledger.scan(), key=lambda record: record.requested_at)
+        records = sorted(bridge.ledger.scan(operate.left_out), key=lambda record: record.requested_at)
     chosen = [record for record in records if arguments.state in (None, record.state)]
     if arguments.which and not chosen:
         print(f"{arguments.which} is {records[0].state}, not {arguments.state}", file=sys.stderr)

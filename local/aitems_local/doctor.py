@@ -302,12 +302,10 @@ class Doctor:
 
     def ledger(self) -> Findings:
         """Yield what waits for a person, or for nobody."""
-        now = config.now()
-        try:
-            records = list(self.bridge.ledger.scan())
-        except (KeyError, ValueError) as error:
-            yield bad(f"an item cannot be read ({error!r})", "somebody wrote it by hand: the relay's failures name it")
-            return
+        strange: list[str] = []
+        records, now = list(self.bridge.ledger.scan(strange.append)), config.now()
+        if strange:
+            yield bad(f"{', '.join(strange[:5])} cannot be read", "somebody wrote it by hand: mend it, or delete it")
         failed = [record for record in records if record.state is State.FAILED]
         stuck = [record for record in operate.stuck(records, now) if record.state is not State.FAILED]
         waiting = [record for record in records if record.state.open and record.last and record not in stuck]

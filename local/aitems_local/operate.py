@@ -5,6 +5,7 @@ whoever is revived goes the way of every request, and in doubt that way leads pa
 sent. What a person decides is final, and so is checked as far as it can be.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,18 +54,26 @@ class Plan:
     means: str
 
 
+def left_out(key: str) -> None:
+    """Say that an item of the ledger is left out: somebody wrote it by hand, and the rest is to go on."""
+    print(f"{key} cannot be read, and is left out: did somebody write it by hand?", file=sys.stderr)
+
+
 def find(ledger: Ledger, which: str) -> Record | None:
     """Return the request of an id, the last one of a name, or the one whose id begins so. Raises `Refusal`.
 
     Ids are taken as they are shown: shortened with an ellipsis, or with the outcome behind them, as events have them.
     """
     beginning = which.partition("…")[0].partition(".")[0].lower()
-    if found := ledger.get(beginning):
-        return found
-    if beginning == which.lower() and (found := ledger.last_of(which)):
-        return found
+    try:
+        if found := ledger.get(beginning):
+            return found
+        if beginning == which.lower() and (found := ledger.last_of(which)):
+            return found
+    except (KeyError, ValueError, TypeError) as error:
+        raise Refusal(f"what the ledger has of {which} cannot be read: did somebody write it by hand?") from error
     named, begun = [], []  # only who has sent something holds a name, and stands in the ledger under it
-    for record in ledger.scan():
+    for record in ledger.scan(left_out):
         if record.name and record.name.lower() == which.lower():
             named.append(record)
         if len(beginning) >= _LEAST_BEGINNING and record.id.startswith(beginning):
@@ -80,7 +89,7 @@ def waiting_for(ledger: Ledger, record: Record, which: str) -> list[Record]:
     """Return the open requests that wait for the name of one that was looked up by it, in the order of asking."""
     if which.lower() != record.name.lower():
         return []
-    others = (each for each in ledger.scan() if each.state.open and each.name.lower() == which.lower())
+    others = (each for each in ledger.scan(left_out) if each.state.open and each.name.lower() == which.lower())
     return sorted((each for each in others if each.id != record.id), key=lambda each: each.requested_at)
 
 

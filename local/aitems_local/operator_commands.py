@@ -113,10 +113,10 @@ def _chosen(ledger: Ledger, arguments: argparse.Namespace, begun: int) -> tuple[
         records = {one.id: one for one in looked if not isinstance(one, str)}
         return list(records.values()), [one for one in looked if isinstance(one, str)]
     if arguments.all:
-        chosen = operate.stuck(ledger.scan(), begun)
+        chosen = operate.stuck(ledger.scan(operate.left_out), begun)
     else:
         since = begun - round(arguments.since * SECOND)
-        chosen = operate.missed(ledger.scan(), since, begun, outcomes_only=arguments.announce)
+        chosen = operate.missed(ledger.scan(operate.left_out), since, begun, outcomes_only=arguments.announce)
     return sorted(chosen, key=lambda record: record.requested_at), []
 
 

@@ -56,7 +56,7 @@ class Settled:
 
     def _records(self) -> Iterator[Record]:
         if not self.ids:
-            yield from self.ledger.scan()
+            yield from self.ledger.scan(lambda _: None)
         for request_id in self.ids:
             if record := self.ledger.get(request_id):
                 yield record

@@ -162,16 +162,26 @@ class Ledger:
                 raise error()
         raise NotRecorded
 
-    def scan(self) -> Iterator[Record]:
-        """Yield every request: for redrive and for people, never on the way of a request."""
+    def scan(self, strange: Callable[[str], object] | None = None) -> Iterator[Record]:
+        """Yield every request: for redrive and for people, never on the way of a request.
+
+        ``strange`` is told the key of an item that is no request as we write them; without it, such a one raises.
+        """
         pages = self.client.get_paginator("scan").paginate(
             TableName=self.table,
             ConsistentRead=True,
             FilterExpression="begins_with(pk, :prefix)",
             ExpressionAttributeValues={":prefix": {"S": "request#"}},
         )
-        for page in pages:
-            yield from map(record_of, page["Items"])
+        for image in (image for page in pages for image in page["Items"]):
+            try:
+                record = record_of(image)
+            except (KeyError, ValueError, TypeError):
+                if strange is None:
+                    raise
+                strange(image["pk"]["S"])
+            else:
+                yield record
 
     def _name_write(self, old: Record | None, new: Record) -> Any:  # noqa: ANN401  # DynamoDB's own notation
         held = old is not None and old.holds_name

@@ -135,6 +135,12 @@ def _errors(stack: Stack, since: float) -> Iterator[Point]:
             yield Point(point["Timestamp"].timestamp(), "AWS/Lambda", "Errors", dimensions, point["Sum"])
 
 
+def stream_age(stack: Stack, milliseconds: float) -> Point:
+    """Return what Lambda would report as the age of what the relay was handed last, which the local cloud does not."""
+    dimensions = frozenset({("FunctionName", stack.resources["RelayFunction"])})
+    return Point(time.time(), "AWS/Lambda", "IteratorAge", dimensions, milliseconds)
+
+
 def lasting(points: Iterable[Point], minutes: int) -> list[Point]:
     """Return what CloudWatch would have seen if all this had gone on for so long: the same each minute, only older."""
     return [

@@ -1,16 +1,27 @@
 """`send` and `events` against a stack that is known by its name only, through CloudFormation, as one on AWS is."""
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
 
+from aitems_bridge.errors import NotRecorded
 from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY, StackError
 from aitems_local.settled import Settled
 from aitems_local.stack import Stack
+from aitems_local.target import why
 from test_doctor import by_path
 
 Output = pytest.CaptureFixture[str]
@@ -31,6 +42,11 @@ def where(far: Stack, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ROOT_KEY)
     monkeypatch.setenv("AITEMS_BRIDGE_FOLDER", "/nowhere")
     return ["--stack", far.name, "--region", REGION]
+
+
+def refused(code: str, operation: str, message: str = "No") -> ClientError:
+    """Return what boto3 raises when AWS answers so."""
+    return ClientError({"Error": {"Code": code, "Message": message}}, operation)
 
 
 def test_a_webhook_is_signed_with_the_stacks_own_secret(
@@ -144,6 +160,27 @@ def test_where_a_stack_is_means_nothing_without_one(capsys: Output) -> None:
     """`--region` without `--stack` would otherwise look at the local one, which is not what was meant."""
     assert main(["events", "--region", REGION]) == USAGE
     assert "and none is named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (refused("ExpiredToken", "DescribeStacks"), "sign in again, or say --profile"),
+        (refused("AccessDenied", "Scan"), r"you may not ask about the stack x \(Scan\): No"),
+        (refused("ValidationError", "DescribeStacks", "Stack with id x does not exist"), "in another --region"),
+        (refused("ThrottlingException", "Scan"), "the stack x cannot be read: No"),
+        (NoCredentialsError(), "say --profile, or sign in"),
+        (NoRegionError(), "Say --region"),
+        (ProfileNotFound(profile="p"), "aws configure list-profiles"),
+        (UnauthorizedSSOTokenError(), "aws sso login"),
+        (EndpointConnectionError(endpoint_url="https://x"), "is the network there"),
+        (NotRecorded("ThrottlingException"), r"does not answer \(ThrottlingException\)"),
+    ],
+)
+def test_why_aws_did_not_answer_is_a_sentence(error: Exception, remedy: str) -> None:
+    """Each with its remedy: credentials, their end, a right, the region, the network."""
+    assert re.search(remedy, why(error, "the stack x"))
+    assert "\n" not in why(error, "the stack x")
 
 
 def test_a_webhook_that_nobody_answers() -> None:

@@ -469,6 +469,7 @@ def test_a_message_to_the_bot_is_accepted_and_answered_by_message(doors: Doors) 
     (said,) = doors.said
     assert (said["kind"], said["to"]) == ("say", doors.record.reply)
     assert said["text"].startswith("try-main 서비스를 만들고 있습니다.")
+    assert said["request_id"] == doors.record.id
 
 
 def test_in_a_channel_only_what_names_the_bot_is_meant(doors: Doors) -> None:

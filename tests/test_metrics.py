@@ -522,6 +522,15 @@ def test_one_id_leads_through_every_function(bridge: Stack, name: str) -> None:
     assert {line.get("request_id") for line in new} == {record.id}
 
 
+def test_an_acknowledgement_that_is_a_message_bears_the_id_too(bridge: Stack, name: str) -> None:
+    """NAVER WORKS is answered by messages alone: what is said at once can be found by the id, as the outcome can."""
+    sent = senders.delivery(bridge.document, "works", {"name": name})
+    assert sent.send().status == 200
+    eventually(lambda: [record.state for record in bridge.ledger.scan() if record.name == name], [State.CREATED])
+    (record,) = [record for record in bridge.ledger.scan() if record.name == name]
+    eventually(lambda: sorted(said(bridge, "ReplyFunction", record.id)), ["replied", "said"])
+
+
 def test_a_line_bears_its_own_request_id(bridge: Stack) -> None:
     """Ten messages attended to at once in one process, with one that cannot be read: no id stands in another's line."""
     asked = [

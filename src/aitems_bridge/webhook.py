@@ -175,6 +175,7 @@ class Webhook:
             return _ignored("not a command")
         voice = chat.works_voice(caller.works.language)
         to = {"kind": "works", "bot": caller.works.bot_id, "language": caller.works.language} | message.to
+        about = {}
         if not caller.admits(message.domain, message.channel, message.user):
             said = voice.denied()
         else:
@@ -182,8 +183,10 @@ class Webhook:
             reply = to if self.say is not None else None
             order = Order("works", f"hook:{call.name}", key, call.name, None, "", f"works:{message.user}", reply)
             said = self._obey(caller, voice, order, text)
+            if isinstance(chat.read_command(text), chat.Create):
+                about = {"request_id": order.request_id}  # for the log of who says it
         if self.say is not None:
-            self.say({"kind": "say", "to": to, "text": said, "at": self.now()})
+            self.say({"kind": "say", "to": to, "text": said, "at": self.now(), **about})
         return _json(200, {"status": "accepted"})
 
     def _obey(self, caller: ChatCaller, voice: chat.Voice, order: Order, text: str) -> str:

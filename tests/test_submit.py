@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 
 from aitems_bridge.bridge import Order
 from aitems_bridge.errors import Problem
+from aitems_bridge.ledger import Ledger, image_of
 from aitems_bridge.record import Record, State
 from aitems_local.cli import OK, USAGE, main
 from aitems_local.cloud import ACCOUNT, REGION, StackError, UsageError
 from aitems_local.stack import Stack
-from aitems_local.submit import Standing, Submission, order_of, putting
+from aitems_local.submit import Standing, Submission, order_of, putting, records
 from aitems_local.submit_results import WAITING, Result, ResultFile
 from aitems_local.submit_rows import Row, Sheet, derived_key, read, read_bytes
 
@@ -385,6 +386,35 @@ def test_a_call_that_failed_is_made_again(code: str) -> None:
     assert all(put(Client(EndpointConnectionError(endpoint_url="https://events")), 2))
 
 
+class Table:
+    """DynamoDB's client in memory, which answers for so many items a call and leaves the rest for the next."""
+
+    def __init__(self, known: Sequence[Record], most: int) -> None:
+        self.items = {f"request#{each.id}": image_of(each) for each in known}
+        self.most = most
+        self.asked: list[int] = []
+
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:  # noqa: N803  as boto3 has it
+        """Return some of what is asked for."""
+        ((table, asked),) = RequestItems.items()
+        keys = asked["Keys"]
+        self.asked.append(len(keys))
+        found = [self.items[each["pk"]["S"]] for each in keys[: self.most] if each["pk"]["S"] in self.items]
+        rest = keys[self.most :]
+        left = {table: {"Keys": rest, "ConsistentRead": asked["ConsistentRead"]}} if rest else {}
+        return {"Responses": {table: found}, "UnprocessedKeys": left}
+
+
+def test_the_ledger_may_answer_in_parts() -> None:
+    """A hundred ids a call at most, and what DynamoDB leaves is asked for once more; unknown ids are left out."""
+    orders = [order_of(row, SOURCE, ACCOUNT) for row in rows_of(105)]
+    known = [record(order, State.CREATED) for order in orders[:101:25]]
+    for most, asked in ((40, [100, 60, 20, 5]), (100, [100, 5])):
+        table = Table(known, most)
+        found = records(Ledger(cast("Any", table), "ledger"), [order.request_id for order in orders])
+        assert (found, table.asked) == ({each.id: each for each in known}, asked)
+
+
 def test_a_bus_that_refuses_is_not_asked_again() -> None:
     """What no repetition mends ends the run at once."""
     with pytest.raises(StackError, match="the event bus bus refuses a row: NotAuthorizedForSourceException no"):
@@ -513,6 +543,17 @@ def test_a_file_that_changed_is_noticed(shell: Shell, name: str) -> None:
     (shell.folder / "shops.result.csv").unlink()
     code, out, _ = shell.run("shops.csv")
     assert (code, "1 of 2 rows were asked for before" in out) == (0, True)
+
+
+def test_results_of_another_bridge_are_noticed(shell: Shell, stack: Stack, name: str) -> None:
+    """What the result file calls settled and the ledger does not know was settled elsewhere, or was forgotten."""
+    path = shell.write("shops.csv", [name])
+    (row,) = read(path).rows
+    order = order_of(row, "aitems-bridge.submit", ACCOUNT)
+    ResultFile(path).write([Result(row.line, row.name, row.key, order.request_id, State.CREATED, "s")])
+    code, _, err = shell.run("shops.csv", "--resume")
+    assert (code, "the ledger does not know: it is of another bridge" in err) == (2, True), err
+    assert stack.ledger.get(order.request_id) is None
 
 
 def test_a_reused_key_is_a_wrong_row(shell: Shell, name: str) -> None:

@@ -133,7 +133,7 @@ def surely(kind: Any, value: Any) -> Any:  # noqa: ANN401  # any type that a mem
         return _surely_one(parts, value)
     if origin is list and type(value) is list:
         return [surely(parts[0], each) for each in value]
-    if origin is Literal and type(value) is str and value in parts:
+    if origin is Literal and value in parts:
         return value
     if type(value) is not kind:
         raise ValueError(kind)

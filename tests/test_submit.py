@@ -25,6 +25,7 @@ from aitems_bridge.ledger import Ledger, image_of
 from aitems_bridge.record import Record, State
 from aitems_local.cli import OK, USAGE, main
 from aitems_local.cloud import ACCOUNT, REGION, StackError, UsageError
+from aitems_local.document import ROOT
 from aitems_local.stack import Stack
 from aitems_local.submit import Standing, Submission, order_of, putting, records
 from aitems_local.submit_results import WAITING, Result, ResultFile
@@ -142,6 +143,12 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     assert "UTF-16" in fault.detail
     (fault,) = read_bytes(b"name\n\xff\xfe\xff\n", ".csv").faults
     assert (fault.line, "0xff" in fault.detail) == (2, True)
+
+
+def test_the_example_is_in_order() -> None:
+    """What a newcomer tries first asks for five services."""
+    sheet = read(ROOT / "docs" / "examples" / "services.csv")
+    assert (len(sheet.rows), sheet.faults) == (5, [])
 
 
 def test_a_key_is_made_of_the_row_alone() -> None:

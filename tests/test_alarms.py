@@ -37,9 +37,9 @@ class Place:
     topic_queue_url: str
     since: float
 
-    def ask(self, name: str, **more: Any) -> senders.Answer:  # noqa: ANN401  # see `senders.webhook`
+    def ask(self, name: str) -> senders.Answer:
         """Send a webhook, once; its key is the name's."""
-        return senders.webhook(self.stack.document, senders.service(name), key=name, **more).send()
+        return senders.webhook(self.stack.document, senders.service(name), key=name).send()
 
     def wait(self, metric: str, many: int = 1) -> None:
         """Wait until a metric was written down so often."""
@@ -106,10 +106,7 @@ class Place:
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
 
     def grown_old(self, name: str, metric: str, seconds: int) -> None:
-        """Have a request been asked for, and sent, that much earlier; return once its age was looked at.
-
-        Then there is no such request any more, so that nothing more is heard of it.
-        """
+        """Have a request been asked for, and sent, that much earlier, until that was noticed; then forget it."""
         then = {":then": {"N": str(round((time.time() - seconds) * 1000))}}
         where: Any = {"TableName": self.stack.outputs["LedgerTable"], "Key": self._key(name)}
         deadline = time.monotonic() + PATIENCE
@@ -119,7 +116,11 @@ class Place:
             update = "SET requested_at = :then, sent_at = :then"
             self.stack.cloud.dynamodb.update_item(**where, UpdateExpression=update, ExpressionAttributeValues=then)
             time.sleep(0.2)
-        self.stack.cloud.dynamodb.delete_item(**where)
+        self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """Have no such request, so that nothing more is heard of it."""
+        self.stack.cloud.dynamodb.delete_item(TableName=self.stack.outputs["LedgerTable"], Key=self._key(name))
 
     def told(self, metric: str) -> list[Point]:
         """Return what was written down of a metric."""
@@ -208,8 +209,8 @@ def wrong_keys(place: Place, name: str) -> list[Point]:
     """AiTEMS knows other keys; the request waits, and each try says so."""
     with place.secret("KeysSecretArn", '{"access_key":"AK_OLD","secret_key":"SK_OLD"}'):
         assert place.ask(name).status == 202
-        place.wait("KeysRefused", 2)
-    place.stack.event(idempotency_key=name)
+        place.wait("KeysRefused")
+        place.forget(name)
     return place.observed()
 
 

@@ -182,9 +182,8 @@ Batch = list[tuple[Record, dict[str, Any]]]
 def measures(record: Record, before: Record | None, now: int) -> dict[str, float]:
     """Return what a write of a request counts for, by the metrics' names; ``before`` is what it replaced.
 
-    A write that leaves the version is an operator's, who has it said again: it counts for nothing. How old an open
-    request is, is measured when it was looked at and is open still, so at least every quarter of an hour; from the one
-    that a person has just revived nothing follows yet.
+    A write that leaves the version is an operator's, who has it said again: it counts for nothing. A request's age is
+    measured when it was looked at and is open still, so at least every quarter of an hour; not when it was revived.
     """
     if before is not None and before.version == record.version:
         return {}

@@ -26,7 +26,7 @@ PICTURE = ROOT / "docs" / "demo.svg"
 COMMAND = ("make", "run", "ONCE=1")
 
 _TITLE = "make run: a service created through each of the six doors, and what happens when it goes wrong"
-_COLUMNS, _ROWS = 106, 34
+_COLUMNS, _ROWS = 110, 34
 _CELL, _LINE = 7.2, 17.0  # pixels
 _MARGIN, _BAR = 16.0, 28.0
 _LEAD, _HOLD = 0.8, 9.0  # seconds before the first line, and after the last

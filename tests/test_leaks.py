@@ -313,7 +313,7 @@ def documents(life: Life) -> None:
     stack, vault = life.stack, life.stack.cloud.secrets
     kept = {output: secret_text(stack, output) for output in SECRETS}
     access_key = json.loads(kept["KeysSecretArn"])["access_key"]
-    for damage in (lambda text: text[:-3], lambda text: text.replace('": "', '": ["', 1), lambda text: f"[{text}]"):
+    for damage in (lambda text: text[:-3], lambda text: f"[{text}]"):
         for output, text in kept.items():
             vault.put_secret_value(SecretId=stack.outputs[output], SecretString=damage(text))
         stack.recycle()
@@ -345,14 +345,15 @@ def commands(life: Life, folder: Path) -> None:
         for arguments in (
             ["requests"],
             ["requests", record],
+            ["requests", record, "--json"],
             ["events"],
-            ["redrive", "--all", "--dry-run"],
+            ["events", "--json"],
+            ["redrive", "--all", "--dry-run", "--json"],
             ["resolve", record, "--rejected", "by hand"],
             ["callers", "check", str(folder / "callers.json")],
             ["doctor"],
         ):
-            for flags in ([], ["--json"]):
-                main([*arguments, *flags])
+            main(arguments)
     finally:
         sys.stdout, sys.stderr = usual
     life.output = output.getvalue()

@@ -34,6 +34,8 @@ PAGE = 1000
 MOST_STARTS = 3
 LONGEST_ANSWER = 128_000
 """Bytes of an answer that are recorded whole; of a longer one the documented fields are kept."""
+LONGEST_CODE = 100
+"""Characters of an error's code that are kept: a problem is recorded, and announced."""
 
 KeySource = Callable[[bool], tuple[Keys, bool]]
 """Gives the keys, and whether they were read just now. True asks to read them anew, which may be denied for a while.
@@ -277,12 +279,12 @@ def _shape(answer: Answer) -> _Shape | None:
         return None
     error = document.get("error")
     if isinstance(error, dict) and isinstance(error.get("errorCode"), str | int):
-        return _Shape(gateway=True, code=str(error["errorCode"]), message=_plain(error.get("message")))
+        return _Shape(gateway=True, code=str(error["errorCode"])[:LONGEST_CODE], message=_plain(error.get("message")))
     if isinstance(error, str) and "status" in document and isinstance(document.get("errorCode"), str):
         timestamp = document.get("timestamp")
         return _Shape(
             gateway=False,
-            code=error,
+            code=error[:LONGEST_CODE],
             message=_plain(document.get("message")),
             timestamp=timestamp if isinstance(timestamp, str) else None,
         )

@@ -150,7 +150,8 @@ def test_webhooks_come_by_the_domain_too(deployed: Deployed, name: str) -> None:
 
 def test_every_alarm_tells_the_topic(stack: Stack, deployed: Deployed) -> None:
     """The alarms of this stack call the topic; those of a stack without one call nobody."""
-    alarms = account(stack, "cloudwatch").describe_alarms()["MetricAlarms"]
+    pages = account(stack, "cloudwatch").get_paginator("describe_alarms").paginate()
+    alarms = [alarm for page in pages for alarm in page["MetricAlarms"]]
     by_name = {alarm["AlarmName"]: alarm["AlarmActions"] for alarm in alarms}
     ours, others = (
         {name: by_name[name] for logical, name in bridge.resources.items() if logical.endswith("Alarm")}

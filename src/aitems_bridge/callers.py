@@ -73,7 +73,8 @@ def _found(expression: str, body: dict[str, Any]) -> Any:  # noqa: ANN401  # any
     """Return what the expression finds in the body; None where it cannot be worked out on this one."""
     try:
         found = jmespath.search(expression, body)
-        json.dumps(found)  # the sum of two lawful numbers can have more digits than Python writes
+        if not isinstance(found, str | bool):
+            json.dumps(found)  # the sum of two lawful numbers can have more digits than Python writes
     except (JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError):
         return None  # some of its functions fail with Python's own errors on what they were not written for
     return found

@@ -235,6 +235,17 @@ def test_an_old_python_is_named(tmp_path: Path, version: str | None, says: str) 
     assert says in line
 
 
+def test_an_old_python_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where python3 is too old and a newer one stands beside it, that is taken; a name that was given is obeyed."""
+    for name, ends in (("python3", 1), ("python3.13", 1), ("python3.12", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {ends}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.delenv("PYTHON", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert "command -v python3.12 " in make("--dry-run", "setup").stdout
+    assert "command -v python3 " in make("--dry-run", "setup", "PYTHON=python3").stdout
+
+
 def test_sam_builds_from_the_root_only(tmp_path: Path) -> None:
     """Built in a copy, without our samconfig, the build says how it is meant to be run."""
     (tmp_path / "src").mkdir()

@@ -57,5 +57,7 @@ def session() -> Session:
 
 def client(service: str, **times: Any) -> Any:  # noqa: ANN401  # one of botocore's run-time classes
     """Return a client of one of ``SERVICES``. ``times`` are ``botocore.config.Config``'s time-outs and retries."""
+    # A name of our own, which CloudTrail shows; botocore would put its long one together anew for each call.
+    config = Config(user_agent="aitems-bridge", **times)
     with _one_at_a_time:  # a session is not made for threads
-        return session().create_client(cast("Any", service), config=Config(**times))
+        return session().create_client(cast("Any", service), config=config)

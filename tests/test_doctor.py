@@ -2,19 +2,25 @@
 
 import json
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from aitems_bridge.bridge import Order
 from aitems_bridge.config import now
-from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, State, give_up, receive
-from aitems_local import operate, telling
+from aitems_bridge.errors import Problem
+from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, State, give_up, receive, refuse
+from aitems_local import operate, senders, telling
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, main
 from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY, AwsClients
 from aitems_local.doctor import Doctor
@@ -271,11 +277,14 @@ def test_callers_who_cannot_be_let_in(sick: Stack, doctor: Doctor) -> None:
         "Loud": {"scheme": "standard", "secrets": ["whsec_" + "B" * 32]},
         "shut": {"scheme": "standard", "secrets": ["whsec_" + "C" * 32], "enabled": False, "allow": ["a-*"]},
         "stale": {"scheme": "hmac", "secrets": ["s" * 16], "hmac": entry, "allow": ["a-*"]},
+        "twin": {"scheme": "standard", "secrets": ["whsec_" + "A" * 32], "allow": ["a-*"]},
     }
     with put(sick, "CallersSecretArn", json.dumps(document)):
         found = ills(doctor.callers())
-    assert [result for result, _ in found] == [Result.FAILED, Result.FAILED, Result.WARNING, Result.WARNING]
-    assert [told.partition(":")[0] for _, told in found] == ["none", "Loud", "shut is shut (enabled is false)", "stale"]
+    assert [result for result, _ in found] == [Result.FAILED] * 2 + [Result.WARNING] * 3
+    assert [told.partition(":")[0] for _, told in found] == [
+        "none", "Loud", "shut is shut (enabled is false)", "stale", "twin has a secret in common with open",
+    ]  # fmt: skip
     assert "no freshness" in found[3][1]
 
 
@@ -309,6 +318,60 @@ def test_a_door_behind_which_nothing_works(sick: Stack, doctor: Doctor) -> None:
     sick.recycle()
     assert "lets nobody in" in finding.told
     assert sick.resources["WebhookLogs"] in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "told"),
+    [
+        (429, Result.WARNING, "turns calls away"),
+        (500, Result.FAILED, "answers 500 instead of 404"),
+        (404, Result.FAILED, "answers 404 instead of 404"),
+    ],
+)
+def test_a_door_where_somebody_else_answers(status: int, result: Result, told: str) -> None:
+    """The HTTP API itself turns calls away, or has no function behind it: a 404 that is not ours is none."""
+
+    class Door(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Door) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        Thread(target=server.handle_request, daemon=True).start()
+        bridge = cast("Target", SimpleNamespace(webhook_url=url, resources={}))
+        assert told in only(Doctor(bridge).door(), result).told
+    assert "does not answer (ConnectionError)" in only(Doctor(bridge).door()).told
+
+
+@pytest.mark.parametrize(
+    ("status", "result", "told"),
+    [
+        ("UPDATE_COMPLETE", Result.OK, "x is UPDATE_COMPLETE"),
+        ("IMPORT_COMPLETE", Result.OK, "x is IMPORT_COMPLETE"),
+        ("UPDATE_IN_PROGRESS", Result.WARNING, "it is being changed (UPDATE_IN_PROGRESS)"),
+        ("UPDATE_ROLLBACK_COMPLETE", Result.WARNING, "the last update was rolled back"),
+        ("UPDATE_ROLLBACK_FAILED", Result.FAILED, "x is UPDATE_ROLLBACK_FAILED"),
+        ("ROLLBACK_COMPLETE", Result.FAILED, "x is ROLLBACK_COMPLETE"),
+        ("DELETE_IN_PROGRESS", Result.FAILED, "x is DELETE_IN_PROGRESS"),
+    ],
+)
+def test_how_the_stack_stands(status: str, result: Result, told: str, sick: Stack) -> None:
+    """Whole, being changed, rolled back to what it was, or not to be used."""
+    described = {"StackName": "x", "StackStatus": status}
+    bridge = SimpleNamespace(described=described, outputs=sick.outputs)
+    assert only(Doctor(cast("Target", bridge)).stack(), result).told == told
+
+
+def test_a_stack_of_another_version() -> None:
+    """An output that is missing is named."""
+    outputs = {"LedgerTable": "x", "KeysSecretArn": "x"}
+    bridge = SimpleNamespace(described={"StackName": "x", "StackStatus": "CREATE_COMPLETE"}, outputs=outputs)
+    assert "no output WebhookUrl, EventBusName" in only(Doctor(cast("Target", bridge)).stack()).told
 
 
 # --- what runs ----------------------------------------------------------------------------------------------------
@@ -375,6 +438,40 @@ def test_a_source_that_is_switched_off(sick: Stack, doctor: Doctor) -> None:
     assert f"--uuid {uuid} --enabled" in finding.remedy
 
 
+def test_a_source_that_fails(sick: Stack, doctor: Doctor, name: str) -> None:
+    """The stream is not passed on, time and again: Lambda says so, and the relay's log is named."""
+    functions, relay = sick.cloud.functions, sick.resources["RelayFunction"]
+    functions.update_function_configuration(FunctionName=relay, Handler="aitems_bridge.nowhere.handler")
+    record = replace(recorded(name, now()), version=0)
+    sick.ledger.write(None, refuse(record, Problem("refused-by-aitems", "No."), now(), Numbers()))
+    finding = within(30, lambda: next(doctor.sources()), lambda found: found.result is Result.FAILED)
+    functions.update_function_configuration(FunctionName=relay, Handler="aitems_bridge.relay.handler")
+    assert finding.told.startswith("RelayFunction's source ")
+    assert sick.resources["RelayLogs"] in finding.remedy
+    assert within(30, lambda: next(doctor.sources()), lambda found: found.result is Result.OK).told
+
+
+def within(seconds: float, look: Callable[[], Finding], wanted: Callable[[Finding], bool]) -> Finding:
+    """Return what is found once it is wanted."""
+    deadline = time.monotonic() + seconds
+    while not wanted(found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+    return found
+
+
+def test_a_source_that_is_gone(sick: Stack, doctor: Doctor) -> None:
+    """Somebody deleted it: nothing calls the function any more."""
+    functions, name = sick.cloud.functions, sick.resources["ReplyFunction"]
+    (mapping,) = functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    functions.delete_event_source_mapping(UUID=mapping["UUID"])
+    assert only(doctor.sources()).told == "ReplyFunction has 0 of 1 event sources"
+    functions.create_event_source_mapping(
+        FunctionName=name, EventSourceArn=mapping["EventSourceArn"], BatchSize=1,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+    )  # fmt: skip
+
+
 def test_a_rule_that_leads_nowhere(sick: Stack, doctor: Doctor) -> None:
     """Switched off, or without its target: a request on the bus reaches nobody."""
     rule, bus = sick.resources["RequestRule"].rpartition("|")[2], sick.outputs["EventBusName"]
@@ -439,15 +536,28 @@ def test_messages_that_nobody_takes(sick: Stack, doctor: Doctor) -> None:
         sick.cloud.sqs.delete_message(QueueUrl=sick.resources[name], ReceiptHandle=message["ReceiptHandle"])
 
 
+def test_a_queue_that_was_deleted_by_hand(sick: Stack, doctor: Doctor) -> None:
+    """What AWS says of it is told, and the other checks go on."""
+    sqs, url = sick.cloud.sqs, sick.resources["RuleDeadLetterQueue"]
+    sqs.delete_queue(QueueUrl=url)
+    found = [finding for finding in doctor.examine() if finding.check in ("queues", "ledger")]
+    sqs.create_queue(QueueName=url.rpartition("/")[2])
+    assert [finding.result for finding in found] == [Result.FAILED, Result.OK]
+    assert found[0].told.startswith("GetQueueAttributes: ")
+    assert "`sam deploy` restores it" in found[0].remedy
+
+
 def test_an_old_message_in_a_queue_that_is_worked_on(sick: Stack, doctor: Doctor) -> None:
     """CloudWatch says for how long: longer than a quarter of an hour is worth a word."""
     mapping = sick.resources["WorkerFunctionWork"]
     sick.cloud.functions.update_event_source_mapping(UUID=mapping, Enabled=False)
     name = sick.resources["Queue"].rpartition("/")[2]
-    age = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": 4000.0,
-           "Dimensions": [{"Name": "QueueName", "Value": name}]}  # fmt: skip
-    sick.cloud.cloudwatch.put_metric_data(Namespace="AWS/SQS", MetricData=[age])  # type: ignore[list-item]
     sick.cloud.sqs.send_message(QueueUrl=sick.resources["Queue"], MessageBody="{}")
+    for age in (60.0, 4000.0):
+        assert only(doctor.queues(), Result.OK).told
+        told: Any = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
+        told["Dimensions"] = [{"Name": "QueueName", "Value": name}]
+        sick.cloud.cloudwatch.put_metric_data(Namespace="AWS/SQS", MetricData=[told])
     finding = only(doctor.queues(), Result.WARNING)
     sick.cloud.sqs.purge_queue(QueueUrl=sick.resources["Queue"])
     sick.cloud.functions.update_event_source_mapping(UUID=mapping, Enabled=True)
@@ -502,3 +612,12 @@ def test_a_request_that_nobody_comes_for(sick: Stack, doctor: Doctor, name: str)
     assert f"redrive --all --dry-run --stack {sick.name}`" in finding.remedy
     for key in (f"request#{record.id}", f"name#{name}"):
         sick.cloud.dynamodb.delete_item(TableName=sick.outputs["LedgerTable"], Key={"pk": {"S": key}})
+
+
+def test_requests_that_wait_for_aitems(sick: Stack, doctor: Doctor, name: str) -> None:
+    """The bridge goes on by itself, and why it has not come further is worth a word."""
+    sick.aitems.add_faults(Fault("error_before", name=name, status=403, code="230"))
+    assert senders.webhook(sick.document, {"name": name}).send().status == 202
+    finding = only((each for each in doctor.ledger() if each.result is not Result.OK), Result.WARNING)
+    assert finding.told.startswith("1 received and tries again: the oldest is ")
+    assert "lacks a permission" in finding.told

@@ -318,7 +318,9 @@ def test_a_form_without_javascript_leads_to_a_page_that_says_what_came_of_it(vis
     assert '<b class="status">201</b>' in page
     assert f'value="{name}"' in page
     assert 'value="봄 시즌 추천"' in page
-    (row,) = re.findall(rf'<details id="r\d+" data-state="(\w+)"><summary>(?:(?!</summary>).)*{name}', page)
+    (row,) = re.findall(
+        rf'<details id="r\d+" data-state="(\w+)" data-id="\w+"><summary>(?:(?!</summary>).)*{name}', page
+    )
     assert row == "created"
 
 
@@ -645,10 +647,10 @@ def test_a_preference_is_remembered_and_leads_back(visitor: Visitor) -> None:
         (0.2, "<1 ms"),
         (1, "1 ms"),
         (999.4, "999 ms"),
-        (999.6, "1 s"),
+        (999.6, "1.00 s"),
         (5_916, "5.92 s"),
-        (75_000, "75 s"),
-        (600_000, "10 min"),
+        (75_000, "75.0 s"),
+        (600_000, "10.0 min"),
         (2e7, "5.56 h"),
     ],
 )

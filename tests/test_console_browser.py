@@ -117,7 +117,8 @@ def fill(page: "Page", name: str, *, door: str = "standard:backoffice", **fields
 
 
 def kinds(page: "Page", name: str) -> list[str]:
-    """Return the kinds of steps that are shown of a request."""
+    """Return the kinds of steps that are shown of a request that is unfolded."""
+    row(page, name).locator(".way > li").first.wait_for()
     return [
         each.removeprefix("k-")
         for each in row(page, name).locator(".way > li").evaluate_all("e => e.map(x => x.className)")
@@ -136,9 +137,9 @@ def test_a_request_through_each_door_appears_with_its_whole_way(opened: Open, co
     for number in range(len(doors)):
         asked = f"{name}{number}"
         event = row(page, asked).locator("details.event")
-        event.wait_for(state="attached")
-        assert {"verified", "recorded", "posted", "settled", "announced"} <= set(kinds(page, asked))
+        row(page, asked).locator(".t-announced").wait_for(state="attached")
         row(page, asked).locator("summary").first.click()
+        assert {"verified", "recorded", "posted", "settled", "announced"} <= set(kinds(page, asked))
         event.locator("summary").click()
         assert json.loads(event.locator("pre").inner_text())["detail"]["request"]["name"] == asked
 
@@ -151,7 +152,7 @@ def test_a_refused_one_says_why_and_what_to_do(opened: Open, name: str) -> None:
     page.locator("#result .status", has_text="422").wait_for()
     page.click("#result .to")
     shown = row(page, name)
-    assert "rejected" in shown.locator(".state").inner_text()
+    shown.locator(".state", has_text="rejected").wait_for()
     assert shown.locator("summary").first.evaluate("e => e === document.activeElement")
     assert "AiTEMS refuses this service" in shown.locator(".problem").inner_text()
     assert "under a new key" in shown.locator(".problem").inner_text()
@@ -170,6 +171,7 @@ def test_a_lost_answer_then_the_same_again(opened: Open, stack: Stack, name: str
     page.click("#result .again button")
     page.get_by_text("the answer to the earlier request of that key").wait_for()
     assert len(stack.aitems.services_named(name)) == 1
+    page.click("#result .to")
     assert kinds(page, name).count("posted") == 1
     assert "looked" in kinds(page, name)
 
@@ -243,7 +245,7 @@ def test_what_is_unfolded_and_focused_stays_so(opened: Open, console: Console, n
     for number in range(5):
         console.desk.send(Asked("standard:backoffice", f"{name}-{number}"))
     console.desk.again(1)
-    row(page, f"{name}-4").locator(".k-announced").wait_for(state="attached")
+    row(page, f"{name}-4").locator(".t-announced").wait_for(state="attached")
     page.keyboard.type("tence")
     assert page.input_value("#description") == "half a sentence"
     assert row(page, name).locator("details.event").evaluate("e => e.open")
@@ -341,7 +343,7 @@ def test_markup_from_outside_stays_text(opened: Open, console: Console, name: st
     page = opened()
     fill(page, name, description=MARKUP[:100])
     page.click("button.go")
-    row(page, name).locator(".k-announced").wait_for(state="attached")
+    row(page, name).locator(".t-announced").wait_for(state="attached")
     console.desk.send(Asked("bus:com.acme.shop", MARKUP, MARKUP))
     page.locator(".name", has_text="(invalid)").first.wait_for()
     page.fill("#q", MARKUP)
@@ -360,7 +362,7 @@ def test_the_page_connects_again_and_misses_nothing(opened: Open, console: Conso
     for ending in "ab":
         console.hang_up()
         console.desk.send(Asked("standard:backoffice", f"{name}{ending}"))
-        row(page, f"{name}{ending}").locator(".k-announced").wait_for(state="attached")
+        row(page, f"{name}{ending}").locator(".t-announced").wait_for(state="attached")
         page.wait_for_selector("#live.well")
     assert page.evaluate("window.loadedOnce")
 

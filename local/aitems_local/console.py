@@ -315,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
                 last = watch.last
                 found, _ = watch.select(state=view.state, text=view.text, most=view.most)
                 rows = {
-                    str(request.number): (str(request.record.state), *pages.row(view, request))
+                    str(request.number): pages.row(view, request)
                     for request in found
                     if request.changed > since or (not first and request.number not in shown)
                 }

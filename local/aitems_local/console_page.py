@@ -40,7 +40,14 @@ _GLYPHS = {
     State.FAILED: "!",
 }
 _LONGEST_SHOWN = 600_000  # milliseconds: the end of the ruler
-_TICKS = (1, 10, 100, 1_000, 10_000, 100_000, 600_000)
+_TICKS = (
+    (1, ("milliseconds", "1")),
+    (10, ("milliseconds", "10")),
+    (100, ("milliseconds", "100")),
+    (1_000, ("seconds", "1")),
+    (10_000, ("seconds", "10")),
+    (_LONGEST_SHOWN, ("minutes", "10")),
+)
 _SHORT_ID = 12
 _CURRENT = ' aria-current="true"'
 _ALARM = ' class="alarm"'
@@ -137,10 +144,10 @@ class Pages:
             "more": self._more(view, fitting),
         }
 
-    def row(self, view: View, request: Request) -> tuple[str, str]:
-        """Return a request in a line, and all about it."""
-        way = request.way
-        return _line(view.voice, request, way), _body(view.voice, request, way)
+    def row(self, view: View, request: Request) -> tuple[str, str, str, str]:
+        """Return a request's state, the request in a line, all about it, and its id."""
+        record, way = request.record, request.way
+        return str(record.state), _line(view.voice, request, way), _body(view.voice, request, way), record.id
 
     # --- the frame ------------------------------------------------------------------------------------------------
 
@@ -278,10 +285,9 @@ class Pages:
         return f'<a class="more" href="{address}" data-limit="{wanted}">{view.voice.markup("more")}</a>'
 
     def _item(self, view: View, request: Request) -> str:
-        line, body = self.row(view, request)
-        state = request.record.state
+        state, line, body, request_id = self.row(view, request)
         return (
-            f'<li><details id="r{request.number}" data-state="{state}"><summary>{line}</summary>'
+            f'<li><details id="r{request.number}" data-state="{state}" data-id="{request_id}"><summary>{line}</summary>'
             f'<div class="body">{body}</div></details></li>'
         )
 
@@ -492,14 +498,26 @@ def _place(milliseconds: float) -> float:
 
 def _ruler(say: Voice) -> str:
     ticks = ""
-    for tick in _TICKS:
-        place = f"{_place(tick):.2f}%"
-        anchor = "start" if tick == _TICKS[0] else "end" if tick == _TICKS[-1] else "middle"
+    for number, (milliseconds, words) in enumerate(_TICKS):
+        place = f"{_place(milliseconds):.2f}%"
+        anchor = ("start", *["middle"] * (len(_TICKS) - 2), "end")[number]
         ticks += (
             f'<line x1="{place}" x2="{place}" y1="14" y2="20"/>'
-            f'<text x="{place}" y="10" text-anchor="{anchor}">{escape(say.duration(tick))}</text>'
+            f'<text x="{place}" y="10" text-anchor="{anchor}">{say.markup(words[0], {"number": words[1]})}</text>'
         )
-    return f'<div class="ruler" aria-hidden="true"><svg width="100%" height="20">{ticks}</svg></div>'
+    legend = "".join(
+        f'<span><svg width="14" height="12">{mark}</svg>{say.markup(what)}</span>'
+        for mark, what in (
+            ('<circle class="t-posted" cx="7" cy="6" r="4"/>', "kind-posted"),
+            ('<circle class="t-settled" cx="7" cy="6" r="4.5"/>', "kind-settled"),
+            ('<rect class="t-announced" x="5" width="3" height="12"/>', "kind-announced"),
+            ('<line class="t-doubt" x2="14" y1="6" y2="6"/>', "in-doubt"),
+        )
+    )
+    return (
+        f'<div class="ruler" aria-hidden="true"><p class="legend">{legend}</p>'
+        f'<svg class="scale" width="100%" height="20">{ticks}</svg></div>'
+    )
 
 
 def _track(request: Request, way: list[Step], base: float) -> str:

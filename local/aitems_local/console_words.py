@@ -43,9 +43,9 @@ _WORDS: dict[str, tuple[str, str]] = {
     "webhooks": ("Webhooks", "웹훅"),
     "queues": ("Queues", "대기열"),
     "queue-work": ("Work", "작업"),
-    "queue-dead": ("Dead letters", "배달 못한 메시지"),
+    "queue-dead": ("Dead letters", "데드레터(DLQ)"),
     "queue-relay": ("Relay failures", "전달 실패"),
-    "queue-rule": ("Rule’s dead letters", "규칙의 배달 못한 메시지"),
+    "queue-rule": ("Rule’s dead letters", "규칙 DLQ"),
     "queue-replies": ("Chat replies", "채팅 답장"),
     "depth": (
         "{waiting} waiting, {delayed} for later, {taken} in work",
@@ -56,7 +56,7 @@ _WORDS: dict[str, tuple[str, str]] = {
         "요청마다 예약 메시지가 하나씩 남습니다. 처리하던 프로세스가 죽었을 때를 위한 안전망입니다.",
     ),
     "letters": ("What lies there", "남아 있는 메시지"),
-    "refusals": ("Turned away at the door: {number}", "입구에서 거부된 호출: {number}건"),
+    "refusals": ("Turned away at the door: {number}", "서명 검증에서 거부: {number}건"),
     "refusals-note": (
         "No valid signature: nothing was recorded, nothing was called.",
         "유효한 서명이 없어 아무것도 기록하거나 호출하지 않았습니다.",
@@ -79,7 +79,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "description": ("Description", "설명"),
     "type": ("Type", "유형"),
     "type-unsaid": ("not said (batch)", "지정 안 함 (batch)"),
-    "key": ("Idempotency key", "멱등 키"),
+    "key": ("Idempotency key", "멱등성 키"),
     "key-note": (
         "Left empty, a fresh one. The same key is the same request.",
         "비워 두면 새로 만듭니다. 같은 키는 같은 요청입니다.",
@@ -121,13 +121,13 @@ _WORDS: dict[str, tuple[str, str]] = {
     "answer-replayed": ("the answer to the earlier request of that key", "같은 키의 이전 요청에 대한 응답"),
     "answer-forged": ("One byte was changed after signing.", "서명한 뒤 1바이트를 바꿨습니다."),
     "not-sent": ("Not sent: {why}", "보내지 못했습니다: {why}"),
-    "to-request": ("Its way", "진행 과정 보기"),
+    "to-request": ("What happened to it", "진행 과정 보기"),
     # the list
     "requests": ("Requests", "요청"),
     "search": ("Find", "찾기"),
     "search-note": ("name, id, key, caller or channel", "이름, ID, 키, 호출자, 채널"),
     "search-button": ("Find", "찾기"),
-    "ruler": ("Time since arrival, each decade the same width", "도착 후 경과 시간 (로그 눈금)"),
+    "in-doubt": ("in doubt", "결과 불명"),
     "shown": ("{shown} of {all}", "{all}건 중 {shown}건"),
     "more": ("Show more", "더 보기"),
     "empty": ("Nothing has been asked for yet.", "아직 들어온 요청이 없습니다."),
@@ -310,7 +310,7 @@ class Voice:
         for what, unit, below in _UNITS:
             number = milliseconds / unit
             if number < below:
-                return self(what, number=f"{number:.3g}" if number < 100 else f"{number:.0f}")  # noqa: PLR2004  figures
+                return self(what, number=f"{number:#.3g}" if number < 100 else f"{number:.0f}")  # noqa: PLR2004  figures
         raise AssertionError(milliseconds)
 
     def _words(self, what: str) -> str:

@@ -63,7 +63,7 @@ function show() {
   if (order) arrange(order);
 }
 
-function fill(number, [state, line, body]) {
+function fill(number, [state, line, body, id]) {
   let request = document.getElementById(`r${number}`) || pending.get(`r${number}`);
   if (!request) {
     const item = document.createElement("li");
@@ -73,8 +73,11 @@ function fill(number, [state, line, body]) {
   }
   const before = request.dataset.state;
   request.dataset.state = state;
+  request.dataset.id = id;
   put(request.firstChild, line);
-  put(request.lastChild, body);
+  // What is folded is not made: of a thousand requests, a person reads three.
+  if (request.open) put(request.lastChild, body);
+  else folded.set(request, body);
   announce(request, before, state);
 }
 
@@ -96,6 +99,17 @@ function arrange(order) {
 // --- putting in -----------------------------------------------------------------------------------------------------
 
 const shown = new WeakMap();
+const folded = new WeakMap();
+
+function unfold(request) {
+  if (!folded.has(request)) return;
+  put(request.lastChild, folded.get(request));
+  folded.delete(request);
+}
+
+// Just before it opens; and where something else opens it, such as a search in the page.
+list.addEventListener("click", ({ target }) => unfold(target.closest("#list > li > details")), true);
+list.addEventListener("toggle", ({ target }) => unfold(target), true);
 
 // Replaces what is inside, if it differs; what was unfolded stays so, and the keyboard stays where it was.
 function put(element, html) {
@@ -114,14 +128,11 @@ const focusable = "a[href], button, input, select, summary, [tabindex]";
 // Tells a screen reader how what was sent from here has ended; what others send goes by in silence.
 function announce(request, before, state) {
   if (before === state || !["created", "rejected", "failed"].includes(state)) return;
-  for (const id of mine) {
-    if (!request.textContent.includes(id)) continue;
-    mine.delete(id);
-    const words = document.createElement("p");
-    words.className = "outcome";
-    words.textContent = [".name", ".state"].map((each) => request.querySelector(each).textContent.trim()).join(": ");
-    result.append(words);
-  }
+  if (!mine.delete(request.dataset.id)) return;
+  const words = document.createElement("p");
+  words.className = "outcome";
+  words.textContent = [".name", ".state"].map((each) => request.querySelector(each).textContent.trim()).join(": ");
+  result.append(words);
 }
 
 // --- what a person does ---------------------------------------------------------------------------------------------
@@ -178,9 +189,8 @@ document.addEventListener("submit", async (event) => {
 
 // What was settled before its answer was here is told as well.
 function tell(id) {
-  for (const item of list.children) {
-    if (item.textContent.includes(id)) announce(item.firstChild, "", item.firstChild.dataset.state);
-  }
+  const request = list.querySelector(`[data-id="${id}"]`);
+  if (request) announce(request, "", request.dataset.state);
 }
 
 document.addEventListener("click", (event) => {
@@ -190,13 +200,14 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   if (link.dataset.limit) return look({ limit: link.dataset.limit });
   if (link.classList.contains("to")) {
-    const request = [...list.children].find((item) => item.textContent.includes(link.dataset.id));
+    const request = list.querySelector(`[data-id="${link.dataset.id}"]`);
     if (!request) {
       search.elements.q.value = link.dataset.id;
       return look({ q: link.dataset.id, state: "", limit: "" });
     }
-    request.firstChild.open = true;
-    request.firstChild.firstChild.focus();
+    unfold(request);
+    request.open = true;
+    request.firstChild.focus();
     return;
   }
   look({ state: link.dataset.state, limit: "" });

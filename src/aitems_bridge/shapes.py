@@ -42,7 +42,7 @@ class Shape:
 
 
 class Limits:
-    """Bounds of a value, in ``Annotated``, by pydantic's own words for them. A pattern is for the whole text."""
+    """Bounds of a value, in ``Annotated``, by pydantic's own words for them; a pattern must begin with ``^``, end with ``$``."""
 
     def __init__(
         self,

@@ -184,6 +184,7 @@ def test_every_alarm_has_its_chapter() -> None:
     linked = set(re.findall(r"\[(\w+)\]\(#\w+alarm\)", RUNBOOK.partition("\n### ")[0]))
     assert linked == set(ALARMS)
     assert set(re.findall(r"^### (\w+)$", RUNBOOK, re.MULTILINE)) == set(ALARMS)
+    assert ("eighteen alarms" in RUNBOOK, "all fifteen" in RUNBOOK) == (len(ALARMS) == 18, len(metrics.UNITS) == 15)
     for name, alarm in ALARMS.items():
         assert alarm["AlarmDescription"].endswith(f"(docs/operations.md, {name})")
 

@@ -150,7 +150,16 @@ def _parser() -> argparse.ArgumentParser:
     verdict.add_argument("--rejected", type=_reason, metavar="REASON", help="it is closed, and its name given back")
     _add_where(resolve)
     doctor = commands.add_parser("doctor", help="look at everything that a bridge needs, and name each remedy")
-    doctor.add_argument("--strict", action="store_true", help="1 also where there is something to think about")
+    doctor.description = (
+        "Looks at the stack, the clocks, the keys and whether AiTEMS takes them, the callers, the chat secret, the "
+        "webhook, the functions with their permissions and event sources, the rule, the queues, the ledger, who hears "
+        "the outcomes, and the alarms. A line each: well, or the remedy. Changes nothing and shows no secret."
+    )
+    doctor.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit with 1 also where something is to be thought about, or could not be looked at",
+    )
     _add_where(doctor)
     completing = commands.add_parser("completion", help="print what has a shell complete these commands")
     completing.description = 'Prints a script for the shell to read: eval "$(aitems-bridge completion bash)".'

@@ -42,7 +42,10 @@ class Shape:
 
 
 class Limits:
-    """Bounds of a value, in ``Annotated``, by pydantic's own words for them; a pattern must begin with ``^``, end with ``$``."""
+    """Bounds of a value, in ``Annotated``, by pydantic's own words for them.
+
+    A pattern has to begin with ``^`` and to end with ``$``: one reader looks for it, the other takes it for the whole.
+    """
 
     def __init__(
         self,

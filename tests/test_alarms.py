@@ -19,7 +19,7 @@ from aitems_local import senders
 from aitems_local.faults import Fault
 from aitems_local.journal import Announced
 from aitems_local.stack import Stack, load_template
-from observed import Point, deployed, firing, is_breached, lasting, measured, observed, stream_age
+from observed import Point, deployed, documents, firing, is_breached, lasting, measured, observed, stream_age
 
 HOUR = 3600
 PATIENCE = 30
@@ -205,6 +205,18 @@ def unreadable_callers(place: Place, name: str) -> list[Point]:
     return place.observed(http_errors=len(statuses))
 
 
+def shut_ledger(place: Place, name: str) -> list[Point]:
+    """The webhook lost the right to write into the ledger; its log says for which request."""
+    with place.forbidden("WebhookRole", "webhook", "Ledger"):
+        place.stack.recycle()
+        assert [place.ask(name).status for _ in range(3)] == [503] * 3
+    place.stack.recycle()
+    lines = [line for line in documents(place.stack.logs()) if line.get("message") == "not recorded"]
+    request_id = senders.webhook(place.stack.document, {}, key=name).request_id
+    assert [(line["request_id"], line["cause"]) for line in lines] == [(request_id, "AccessDeniedException")] * 3
+    return place.observed(http_errors=3)
+
+
 def wrong_keys(place: Place, name: str) -> list[Point]:
     """AiTEMS knows other keys; the request waits, and each try says so."""
     with place.secret("KeysSecretArn", '{"access_key":"AK_OLD","secret_key":"SK_OLD"}'):
@@ -314,6 +326,7 @@ Story = Callable[[Place, str], list[Point]]
 STORIES: list[tuple[Story, int, set[str]]] = [
     (forged, 0, {"SignatureRefusedAlarm"}),
     (unreadable_callers, 0, {"CallersInvalidAlarm", "Http5xxAlarm"}),
+    (shut_ledger, 0, {"Http5xxAlarm"}),
     (wrong_keys, 10, {"KeysRefusedAlarm"}),
     (waiting_for_long, 0, {"OpenAgeAlarm"}),
     (in_doubt_for_long, 0, {"UnknownAgeAlarm"}),

@@ -157,9 +157,19 @@ def test_callers_that_are_none(far: Stack, where: list[str], name: str, capsys: 
 
 
 def test_where_a_stack_is_means_nothing_without_one(capsys: Output) -> None:
-    """`--region` without `--stack` would otherwise look at the local one, which is not what was meant."""
+    """Otherwise the local one would be looked at, which is not what was meant: of an empty variable neither."""
     assert main(["events", "--region", REGION]) == USAGE
     assert "and none is named" in capsys.readouterr().err
+    assert main(["events", "--stack", ""]) == USAGE
+    assert "--stack wants the name" in capsys.readouterr().err
+
+
+def test_a_stack_of_something_else(far: Stack, where: list[str], capsys: Output) -> None:
+    """It is there, and is not ours, or its first deployment failed: its status says which."""
+    other = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+    far.cloud.cloudformation.create_stack(StackName=f"{far.name}-other", TemplateBody=other)
+    assert main(["doctor", "--stack", f"{far.name}-other", *where[2:]]) == ENVIRONMENT
+    assert re.search(r"\(CREATE_\w+\) has no output LedgerTable", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

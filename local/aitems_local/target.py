@@ -12,6 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
+    HTTPClientError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -19,6 +20,7 @@ from botocore.exceptions import (
     SSOTokenLoadError,
     UnauthorizedSSOTokenError,
 )
+from botocore.exceptions import ConnectionError as NoConnection
 
 from aitems_bridge.aitems import AiTEMS
 from aitems_bridge.errors import NotRecorded
@@ -80,7 +82,8 @@ class Target:
         if self.document is None:
             described = self.aws.cloudformation.describe_stacks(StackName=self._stack)["Stacks"][0]
             if "LedgerTable" not in _outputs(described):
-                raise StackError(f"{self._stack} is no stack of aitems-bridge: it has no output LedgerTable")
+                said = f"{self._stack} ({described['StackStatus']}) has no output LedgerTable"
+                raise StackError(f"{said}: it is no stack of aitems-bridge, or not a whole one")
             return described
         for described in self.aws.cloudformation.describe_stacks()["Stacks"]:
             if _outputs(described).get("LedgerTable") == self.document.ledger_table:
@@ -208,6 +211,8 @@ def target(stack: str | None, region: str | None, profile: str | None) -> Target
             raise UsageError("--region and --profile say where a --stack is, and none is named")
         document = StackDocument.load(state_folder())
         return Target(document.as_admin(), document=document)
+    if not stack:
+        raise UsageError("--stack wants the name of a stack")
     clients = Clients(boto3.Session(profile_name=profile, region_name=region), _CONFIG)
     return Target(clients, stack=stack, region=region, profile=profile)
 
@@ -227,7 +232,9 @@ def why(error: Exception, what: str) -> str:  # noqa: PLR0911  # a table
             return f"the ledger of {what} does not answer ({error.cause})"
         case ClientError():
             return _refusal(what, error)
-    return f"AWS cannot be asked about {what}: {error}; is the network there?"
+        case HTTPClientError() | NoConnection():
+            return f"AWS cannot be asked about {what}: {error}; is the network there?"
+    return f"AWS cannot be asked about {what}: {error}"
 
 
 def _refusal(what: str, error: ClientError) -> str:

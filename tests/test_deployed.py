@@ -4,6 +4,8 @@ import json
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import (
@@ -15,14 +17,17 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from aitems_bridge.bridge import fingerprint
+from aitems_bridge.config import now
 from aitems_bridge.errors import NotRecorded
+from aitems_bridge.record import HOUR, give_up
 from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY, StackError
 from aitems_local.settled import Settled
 from aitems_local.stack import Stack
 from aitems_local.target import why
-from test_doctor import by_path
+from test_doctor import by_path, recorded
 
 Output = pytest.CaptureFixture[str]
 
@@ -81,6 +86,32 @@ def test_what_was_settled_before_is_told_again(where: list[str], name: str, caps
     assert capsys.readouterr().out.partition("⇒")[2].split()[:6] == first
     assert main(["send", "bus", f"{name}x", "--key", name, *where]) == REFUSED
     assert "used for" in capsys.readouterr().out
+
+
+@pytest.fixture(params=["by name", "by its word"])
+def either(
+    request: pytest.FixtureRequest, far: Stack, where: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """Return the options that name it, or none, where it has left word as a local stack does."""
+    if request.param == "by name":
+        return where
+    monkeypatch.setenv("AITEMS_BRIDGE_FOLDER", str(tmp_path))
+    far.document.save(tmp_path)
+    return []
+
+
+def test_a_failure_of_long_ago_is_not_taken_for_the_outcome(
+    far: Stack, either: list[str], name: str, capsys: Output
+) -> None:
+    """The same key takes a failed request up again: what is waited for is what comes of that."""
+    begun = recorded(name, now() - HOUR)
+    assert begun.command
+    far.ledger.write(None, give_up(replace(begun, payload_hash=fingerprint(begun.command)), now()))
+    assert far.event(request_id=begun.id).kind.endswith("Failed")
+    assert main(["send", "webhook", name, "--key", begun.key, "--respond-async", *either]) == OK
+    out = capsys.readouterr().out
+    assert "← 202" in out
+    assert "AiTEMS Service Created" in out
 
 
 def test_what_takes_longer_is_looked_for_there(far: Stack, where: list[str], name: str, capsys: Output) -> None:

@@ -111,7 +111,8 @@ def listening(*loggers: logging.Logger | Any) -> Iterator[list[logging.LogRecord
 
 def written(heard: list[logging.LogRecord]) -> str:
     """Return all that a log line could show of what was logged, tracebacks included; and forget it."""
-    told = " ".join(logging.Formatter().format(record) + str(vars(record)) for record in heard)
+    line = logging.Formatter()  # gives the traceback; the error itself, as Python shows it to itself, is in no line
+    told = " ".join(f"{line.format(record)} {vars(record) | {'exc_info': None}}" for record in heard)
     heard.clear()
     return told
 

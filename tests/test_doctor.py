@@ -310,6 +310,19 @@ def test_a_chat_whose_people_hear_nothing(sick: Stack, doctor: Doctor) -> None:
             assert "the chat secret is not" in only(doctor.chat()).told
 
 
+def test_a_bridge_without_chat_replies(stack: Stack) -> None:
+    """Whoever asks in a chat is told no outcome there: worth a word. What is not deployed is asked about by nobody."""
+    name = "dr" + secrets.token_hex(4)
+    change = by_path(stack.cloud.endpoint)
+    with stack.deploy(name, parameters={"ChatReplies": "off"}, change=change) as plain:
+        clients = AwsClients(plain.cloud.endpoint, REGION, ROOT_KEY, ROOT_KEY)
+        found = list(Doctor(Target(clients, stack=plain.name)).examine())
+    assert ills(finding for finding in found if finding.check not in ("callers", "alarms")) == [
+        (Result.WARNING, "ChatReplies is off, so slack is told no outcome"),
+        (Result.WARNING, "ChatReplies is off, so works is told nothing at all"),
+    ]
+
+
 def test_a_door_behind_which_nothing_works(sick: Stack, doctor: Doctor) -> None:
     """A webhook that cannot use its callers answers 503 to all, and the log is named."""
     with put(sick, "CallersSecretArn", "[]"):

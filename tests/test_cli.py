@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from standardwebhooks import Webhook
@@ -18,6 +20,7 @@ from standardwebhooks import Webhook
 from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import PortTakenError, check_port, free_port
+from aitems_local.console_words import Voice
 from aitems_local.document import ROOT, StackDocument
 from aitems_local.emulator import Emulator
 from aitems_local.entries import standard_secret
@@ -41,7 +44,7 @@ def free_ports() -> int:
     while True:
         port = free_port()
         try:
-            for beside in (port + 1, port + 3):
+            for beside in (port + 1, port + 2, port + 3):
                 check_port(beside)
         except PortTakenError:
             continue
@@ -113,6 +116,8 @@ def test_up_says_where_everything_is_and_stops_when_told(command: type[_Starter]
         "region", "event_bus", "ledger_table", "queue_url", "dlq_url", "outcomes_queue_url", "aitems_url",
     } <= said.keys()  # fmt: skip
     assert said["callers"]["backoffice"]["secrets"][0].startswith("whsec_")
+    with urlopen(said["console_url"], timeout=10) as page:  # noqa: S310  our own
+        assert b"aitems-bridge" in page.read()
     left = up.state / "stack.json"
     assert said == json.loads(left.read_text())
     assert stat.S_IMODE(left.stat().st_mode) == 0o600
@@ -140,6 +145,8 @@ def test_up_takes_another_aitems_and_other_callers(command: type[_Starter], tmp_
         refused = senders.webhook(replace(document, callers=let_in), senders.service("shop-two")).send()
         assert refused.status == 503
         assert len(aitems.services) == 1
+        with urlopen(document.console_url, timeout=10) as page:  # noqa: S310  our own
+            assert Voice("en").markup("no-emulator") in page.read().decode()
         assert up.end(signal.SIGTERM)[0] == OK
 
 
@@ -174,6 +181,13 @@ def test_up_says_so_when_its_cloud_ends(command: type[_Starter]) -> None:
     wait_until_gone(up.temporary)
 
 
+def test_up_without_the_console(command: type[_Starter]) -> None:
+    """Whoever wants no page, gets none, and the document says so."""
+    up = command.start("up", "--port", "0", "--no-console", "--json")
+    assert json.loads(up.line())["console_url"] == ""
+    assert up.end(signal.SIGTERM)[0] == OK
+
+
 def test_up_names_a_taken_port(folder: Path, stack: Stack, capsys: Output) -> None:
     """Who has the port, and what to do about it, in one line."""
     assert folder.exists()
@@ -185,6 +199,10 @@ def test_up_names_a_taken_port(folder: Path, stack: Stack, capsys: Output) -> No
     assert capsys.readouterr().err.startswith(expected)
     assert main(["demo", "--port", str(port)]) == ENVIRONMENT
     assert "stop it or use make run PORT=4680" in capsys.readouterr().err
+    first = free_ports()
+    with socket.create_server(("127.0.0.1", first + 2)):
+        assert main(["up", "--port", str(first)]) == ENVIRONMENT
+    assert f"port {first + 2} is taken: stop it or use --port" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,8 @@ def _running(
 
     make_state_folder()
     earlier = _earlier()
-    if console and port:
-        check_port(port + _CONSOLE)
+    for wanted in (port, port + _CONSOLE) if console and port else ():
+        check_port(wanted)
     with ExitStack() as ends:
         stack = ends.enter_context(Stack.start(port=port, aitems=aitems, callers=callers, on_step=tell))
         if console:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.events import event_id
@@ -217,11 +218,14 @@ def test_a_chat_secret_without_the_bot(secret: str, desk: Desk) -> None:
 
 
 def test_a_key_that_is_none(desk: Desk) -> None:
-    """The same."""
-    desk.secret = json.dumps({"works": {BOT: desk.chats.account.secret() | {"private_key": "-----BEGIN"}}})
-    with pytest.raises(Misconfigured, match="no RSA key") as error:
-        desk.tell(CREATED, to=TO_WORKS)
-    assert "BEGIN" not in str(error.value)
+    """The same, also for what is a key and cannot sign: the public half."""
+    private = load_pem_private_key(desk.chats.account.secret()["private_key"].encode(), None)
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    for key in ("-----BEGIN", public):
+        desk.secret = json.dumps({"works": {BOT: desk.chats.account.secret() | {"private_key": key}}})
+        with pytest.raises(Misconfigured, match="no RSA key") as error:
+            desk.tell(CREATED, to=TO_WORKS)
+        assert "BEGIN" not in str(error.value)
 
 
 def test_another_accounts_secret_gets_no_token(desk: Desk) -> None:

@@ -117,7 +117,7 @@ class Works:
         claims = {"iss": account["client_id"], "sub": account["service_account"], "iat": issued, "exp": issued + 600}
         try:
             return jwt.encode(claims, account["private_key"], algorithm="RS256")
-        except (ValueError, TypeError, jwt.PyJWTError) as error:
+        except (ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:  # a public key has no sign()
             raise Misconfigured(f"The chat secret's private_key for bot {bot} is no RSA key.") from error
 
     def _grant(self, bot: str) -> tuple[str, float]:

@@ -204,11 +204,9 @@ class Submission:
 
     def run(self, tell: Callable[[Standing], None] = lambda _: None) -> None:
         """Send and wait. ``tell`` is called with every look."""
-        sent = [each for each in self.standing.unsettled if self._is_under_way(each)]
-        waiting, under_way = (
-            deque(each for each in self.standing.unsettled if each not in set(sent)),
-            dict.fromkeys(sent),
-        )
+        unsettled = self.standing.unsettled
+        under_way: dict[str, None] = dict.fromkeys(each for each in unsettled if self._is_under_way(each))
+        waiting = deque(each for each in unsettled if each not in under_way)
         settled_at, pause = self.clock(), _LOOK_EVERY
         while waiting or under_way:
             self._send(waiting, under_way)

@@ -234,6 +234,14 @@ def test_what_aitems_refuses_has_its_own_remedy(  # noqa: PLR0917  a table
     assert remedy in finding.remedy
 
 
+def test_an_address_where_somebody_else_answers(sick: Stack, doctor: Doctor) -> None:
+    """Whatever is asked of a portal or a parked address, it says 200: it lists no services, so it is not AiTEMS."""
+    sick.aitems.add_faults(Fault("broken_json", on="list"))
+    finding = only(Outside(doctor.bridge).aitems())
+    assert finding.told.endswith("answers 200 with what is no list of services")
+    assert "see AitemsBaseUrl, which is http://127.0.0.1" in finding.remedy
+
+
 def test_an_aitems_that_is_off(sick: Stack, doctor: Doctor) -> None:
     """Nobody listens: that is told, and the clock is judged without it."""
     sick.aitems.stop()

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from aitems_bridge import config
-from aitems_bridge.aitems import CONNECT, SERVICES, prove
+from aitems_bridge.aitems import CONNECT, SERVICES, LookFailed, page_of, prove
 from aitems_bridge.errors import Misconfigured, Upstream
 from aitems_bridge.ncp import Keys, signed_headers
 from aitems_bridge.record import SECOND, Clock, Made
@@ -88,7 +88,13 @@ class Outside:
         if self._usable_keys is None:
             raise Unseen(f"{host} answers; whether it takes the keys is not known without them")
         if answer.status == _OK:
-            yield well(f"{host} takes the keys, and lists services")
+            try:
+                page_of(answer)
+            except LookFailed:
+                remedy = f"see AitemsBaseUrl, which is {self._base_url}, and whether something in between answers"
+                yield bad(f"{host} answers 200 with what is no list of services", remedy)
+            else:
+                yield well(f"{host} takes the keys, and lists services")
             return
         outcome = prove(answer, "", 0, 0, 1)
         problem = None if isinstance(outcome, Made) else outcome.problem

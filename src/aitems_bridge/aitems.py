@@ -150,7 +150,7 @@ class AiTEMS:
             if answer is None:
                 raise LookFailed(_unreachable("no list"))
             ahead = _ahead(answer, sent, self._now()) or ahead
-            page = _listed(answer)
+            page = page_of(answer)
             if last is not None and (not page or page[0].service_id != last):
                 return None
             for listed in page:
@@ -352,7 +352,8 @@ def _kept(body: bytes, service: "Service") -> str:
     return json.dumps({"serviceId": service.service_id, "name": service.name, "createdDate": service.created_date})
 
 
-def _listed(answer: Answer) -> list[Listed]:
+def page_of(answer: Answer) -> list[Listed]:
+    """Return the services on one page of the list. Raises ``LookFailed`` where it is no such page."""
     try:
         services = json.loads(answer.body)["services"]
         return [

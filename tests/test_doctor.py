@@ -395,6 +395,15 @@ def test_a_stack_of_another_version() -> None:
     assert "no output WebhookUrl, EventBusName" in only(Doctor(cast("Target", bridge)).stack()).told
 
 
+def test_what_a_stack_of_another_version_lacks_stops_no_other_check(doctor: Doctor) -> None:
+    """The checks that need it say so, and the others go on."""
+    del doctor.bridge.outputs["QueueUrl"], doctor.bridge.parameters["AitemsBaseUrl"]
+    found = {finding.check: finding for finding in doctor.examine()}
+    assert found["rule"].told == "the stack has no QueueUrl: is it of another version?"
+    assert found["aitems"].told == "the stack has no AitemsBaseUrl: is it of another version?"
+    assert found["listeners"].result is Result.OK
+
+
 # --- what runs ----------------------------------------------------------------------------------------------------
 
 

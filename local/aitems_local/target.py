@@ -46,6 +46,13 @@ def denied(error: Exception) -> bool:
     return isinstance(error, ClientError) and error.response["Error"].get("Code") in _DENIED
 
 
+class _Named(dict[str, str]):
+    """What a stack has by name. Raises `StackError` for what it has not."""
+
+    def __missing__(self, name: str) -> str:
+        raise _lacking(name)
+
+
 class Target:
     """A bridge that runs: ``document`` is what it left here where it is the local one, else ``stack`` names it.
 
@@ -98,7 +105,9 @@ class Target:
     @cached_property
     def parameters(self) -> dict[str, str]:
         """The parameters that it was deployed with, those left at their defaults included."""
-        return {one["ParameterKey"]: one.get("ParameterValue", "") for one in self.described.get("Parameters", [])}
+        return _Named(
+            (one["ParameterKey"], one.get("ParameterValue", "")) for one in self.described.get("Parameters", [])
+        )
 
     @cached_property
     def resources(self) -> "dict[str, StackResourceSummaryTypeDef]":
@@ -143,7 +152,7 @@ class Target:
         """Return a resource's own name. Raises `StackError` where the stack has none by that logical id."""
         found = self.resources.get(logical)
         if found is None:
-            raise StackError(f"the stack has no {logical}: is it of another version?")
+            raise _lacking(logical)
         return found["PhysicalResourceId"]
 
     def arn(self, service: str, resource: str) -> str:
@@ -254,7 +263,11 @@ def last_part(identifier: str) -> str:
 
 
 def _outputs(described: "StackTypeDef") -> dict[str, str]:
-    return {one["OutputKey"]: one["OutputValue"] for one in described.get("Outputs", [])}
+    return _Named((one["OutputKey"], one["OutputValue"]) for one in described.get("Outputs", []))
+
+
+def _lacking(name: str) -> StackError:
+    return StackError(f"the stack has no {name}: is it of another version?")
 
 
 def _offset(text: str) -> int:

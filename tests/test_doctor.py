@@ -539,6 +539,18 @@ def test_an_alarm_that_rings(sick: Stack, doctor: Doctor) -> None:
     assert finding.told == "FailedAlarm: by hand"
 
 
+def test_an_alarm_that_was_deleted(sick: Stack, doctor: Doctor) -> None:
+    """What is not there does not ring, and is not well for it."""
+    watch, alarm = sick.cloud.cloudwatch, sick.resources["RelayLagAlarm"]
+    (described,) = watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    watch.delete_alarms(AlarmNames=[alarm])
+    finding = only(doctor.alarms())
+    members = ("AlarmName", "Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "ComparisonOperator")
+    again: dict[str, Any] = {name: described[name] for name in (*members, "Dimensions", "Threshold")}
+    watch.put_metric_alarm(**again)
+    assert finding.told == "RelayLagAlarm was deleted"
+
+
 def test_alarms_that_nobody_hears(stack: Stack) -> None:
     """Without a topic they only stand there; of a local stack nobody expects more."""
     clients = AwsClients(stack.cloud.endpoint, REGION, ROOT_KEY, ROOT_KEY)
@@ -574,7 +586,7 @@ def test_a_queue_that_was_deleted_by_hand(sick: Stack, doctor: Doctor) -> None:
     sqs.create_queue(QueueName=url.rpartition("/")[2])
     assert [finding.result for finding in found] == [Result.FAILED, Result.OK]
     assert found[0].told.startswith("GetQueueAttributes: ")
-    assert "`sam deploy` restores it" in found[0].remedy
+    assert found[0].remedy.endswith("docs/operations.md has how to bring it back")
 
 
 def test_an_old_message_in_a_queue_that_is_worked_on(sick: Stack, doctor: Doctor) -> None:

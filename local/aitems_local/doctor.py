@@ -220,7 +220,7 @@ class Doctor:
                 ]
             if missing:
                 lacking = True
-                remedy = "`sam deploy` restores the role; else a boundary or the organisation's policy denies it"
+                remedy = f"{self._back}; else a boundary or the organisation's policy denies it"
                 yield bad(f"{logical} may not {'; '.join(missing)}", remedy)
         if not lacking:
             yield well("each function's role may do what it has to")
@@ -236,7 +236,7 @@ class Doctor:
             found = self.bridge.aws.functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
             if len(found) < many:
                 ill = True
-                yield bad(f"{logical} has {len(found)} of {many} event sources", "`sam deploy` restores them")
+                yield bad(f"{logical} has {len(found)} of {many} event sources", self._back)
             for mapping in found:
                 for finding in self._source(logical, mapping):
                     ill = True
@@ -267,7 +267,7 @@ class Doctor:
             return
         targets = events.list_targets_by_rule(Rule=name, EventBusName=bus)["Targets"]
         if self.bridge.arn("sqs", last_part(self.bridge.outputs["QueueUrl"])) not in [each["Arn"] for each in targets]:
-            yield bad(f"the rule for requests on bus {bus} does not lead to the queue", "`sam deploy` restores it")
+            yield bad(f"the rule for requests on bus {bus} does not lead to the queue", self._back)
             return
         yield well(f"requests on bus {bus} reach the queue")
 
@@ -348,25 +348,30 @@ class Doctor:
             yield worth(f"no rule on bus {bus} listens to the outcomes", remedy)
 
     def alarms(self) -> Findings:
-        """Yield which of the stack's alarms ring."""
+        """Yield which of the stack's alarms ring, or are gone."""
         logical = {
             str(one.get("PhysicalResourceId")): name
             for name, one in self.bridge.resources.items()
             if one["ResourceType"] == "AWS::CloudWatch::Alarm"
         }
-        ringing = False
         names = list(logical)
-        for beginning in range(0, len(names), 100):  # CloudWatch takes no more at once
-            part = names[beginning : beginning + 100]
-            for alarm in self.bridge.aws.cloudwatch.describe_alarms(AlarmNames=part, StateValue="ALARM")[
+        found = [
+            alarm
+            for beginning in range(0, len(names), 50)  # CloudWatch answers with no more at once
+            for alarm in self.bridge.aws.cloudwatch.describe_alarms(AlarmNames=names[beginning : beginning + 50])[
                 "MetricAlarms"
-            ]:
-                ringing = True
-                name = logical[alarm["AlarmName"]]
-                yield bad(f"{name}: {alarm.get('StateReason', '')}", f"docs/operations.md has what to do about {name}")
+            ]
+        ]
+        ringing = [alarm for alarm in found if alarm.get("StateValue") == "ALARM"]
+        for alarm in ringing:
+            name = logical[alarm["AlarmName"]]
+            yield bad(f"{name}: {alarm.get('StateReason', '')}", f"docs/operations.md has what to do about {name}")
+        gone = logical.keys() - {alarm["AlarmName"] for alarm in found}
+        if gone:
+            yield bad(f"{', '.join(sorted(logical[name] for name in gone))} was deleted", self._back)
         if names and not self.bridge.document and not self.bridge.parameters.get("AlarmTopicArn"):
             yield worth("the alarms tell nobody", "deploy it with AlarmTopicArn, an SNS topic that somebody reads")
-        if not ringing:
+        if not ringing and not gone:
             yield well(f"none of {len(names)} rings" if names else "the stack has none")
 
     # --- the parts ------------------------------------------------------------------------------------------------
@@ -441,6 +446,11 @@ class Doctor:
             for kind in DETAIL_TYPES.values()
         )
 
+    @property
+    def _back(self) -> str:
+        """What brings back what was changed by hand. A deployment does not: the template is what it was."""
+        return f"start `{typed('up')}` again" if self.bridge.document else "docs/operations.md has how to bring it back"
+
     def _log(self, logical: str) -> str:
         found = self.bridge.resources.get(logical)
         return f"the log {found['PhysicalResourceId'] if found else logical}"
@@ -449,7 +459,7 @@ class Doctor:
         if denied(error):
             return Finding(Result.UNKNOWN, f"you may not look ({error.operation_name})", "ask for that permission")
         said = error.response["Error"].get("Message", str(error))
-        return bad(f"{error.operation_name}: {said}", "was something deleted by hand? `sam deploy` restores it")
+        return bad(f"{error.operation_name}: {said}", f"was something deleted by hand? {self._back}")
 
 
 def _rule_name(physical: str) -> str:

@@ -542,12 +542,11 @@ def test_an_alarm_that_rings(sick: Stack, doctor: Doctor) -> None:
 def test_an_alarm_that_was_deleted(sick: Stack, doctor: Doctor) -> None:
     """What is not there does not ring, and is not well for it."""
     watch, alarm = sick.cloud.cloudwatch, sick.resources["RelayLagAlarm"]
-    (described,) = watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"]
+    (described,) = cast("list[dict[str, Any]]", watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"])
     watch.delete_alarms(AlarmNames=[alarm])
     finding = only(doctor.alarms())
     members = ("AlarmName", "Namespace", "MetricName", "Statistic", "Period", "EvaluationPeriods", "ComparisonOperator")
-    again: dict[str, Any] = {name: described[name] for name in (*members, "Dimensions", "Threshold")}
-    watch.put_metric_alarm(**again)
+    watch.put_metric_alarm(**{name: described[name] for name in (*members, "Dimensions", "Threshold")})
     assert finding.told == "RelayLagAlarm was deleted"
 
 

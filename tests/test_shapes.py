@@ -126,6 +126,7 @@ def test_what_is_right_is_read() -> None:
         ({"kind": "one"}, [Fault(("part",), "Field required")]),
         ({"kind": "other", "either": []}, [Fault((), "Value error, must not be nothing at all")]),
         ({}, [Fault(("kind",), "Unable to extract tag using discriminator 'kind'")]),
+        ({"kind": "hidden"}, [Fault(("kind",), "Input should be one of 'one', 'other'")]),
         (7, [Fault(("kind",), "Input should be an object")]),
         ({"kind": "one", "part": {"name": "\ud800"}}, [Fault((), "holds half of a surrogate pair")]),
     ],

@@ -104,7 +104,7 @@ class Fault:
 
 
 class Misshapen(ValueError):
-    """The value is not of the shape; ``faults`` say all that is wrong with it, and quote nothing of it."""
+    """The value is not of the shape; ``faults`` say all that is wrong with it. Only a `Check` may quote a value: it can be a secret."""
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(fault.what for fault in faults))
@@ -188,5 +188,11 @@ def _judge(kind: Any, by: str) -> "TypeAdapter[Any]":  # noqa: ANN401  # as abov
 def _fault(error: "ErrorDetails", by: str) -> Fault:
     # A place starts with the shape that was read for; where that is not known, what tells it is at fault.
     place = tuple(map(str, error["loc"][1:])) if error["loc"] else (by,)
-    unknown = error["type"] == "unexpected_keyword_argument"  # pydantic's word for a dataclass's
-    return Fault(place, "Extra inputs are not permitted" if unknown else error["msg"])
+    match error:
+        case {"type": "unexpected_keyword_argument"}:  # pydantic's word for a dataclass's
+            what = "Extra inputs are not permitted"
+        case {"type": "union_tag_invalid", "ctx": {"expected_tags": tags}}:  # its own words quote what stands there
+            what = f"Input should be one of {tags}"
+        case _:
+            what = error["msg"]
+    return Fault(place, what)

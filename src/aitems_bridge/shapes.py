@@ -104,7 +104,10 @@ class Fault:
 
 
 class Misshapen(ValueError):
-    """The value is not of the shape; ``faults`` say all that is wrong with it. Only a `Check` may quote a value: it can be a secret."""
+    """The value is not of the shape; ``faults`` say all that is wrong.
+
+    Only a `Check` quotes what stands there, which may be a secret.
+    """
 
     def __init__(self, *faults: Fault) -> None:
         super().__init__("; ".join(fault.what for fault in faults))

@@ -296,6 +296,8 @@ def test_dates_are_read_as_wall_clock(text: object, milliseconds: int | None) ->
     [
         {"error": {"errorCode": "9" * 300_000, "message": "m" * 300_000}},
         {"error": "E" * 300_000, "status": 400, "errorCode": "E", "message": "m" * 300_000, "timestamp": "t" * 300_000},
+        {"error": {"errorCode": "\ud83d", "message": "\ud83d"}},
+        {"error": "\ud83d", "status": 400, "errorCode": "\ud83d", "message": "\ud83d"},
     ],
 )
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 429, 500])
@@ -303,4 +305,4 @@ def test_whatever_an_error_says_can_be_recorded(status: int, error: dict[str, An
     """An outcome that does not fit into the ledger would be none."""
     outcome = prove(Answer(status, {"x-ncp-trace-id": "t" * 9000}, json.dumps(error).encode()), "shop-main", 0, 0, 1)
     assert not isinstance(outcome, Made)
-    assert len(json.dumps(outcome.problem.document())) < 2000
+    assert len(json.dumps(outcome.problem.document(), ensure_ascii=False).encode()) < 2000

@@ -202,6 +202,17 @@ def test_the_last_line_about_a_row_holds(tmp_path: Path, name: str) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [results.path.name]
 
 
+@pytest.mark.parametrize("name", ["shops.csv", "shops.jsonl"])
+def test_whatever_a_problem_says_is_written(tmp_path: Path, name: str) -> None:
+    """Half of a surrogate pair, which no file takes as it is: the other rows are told all the same."""
+    results = ResultFile(tmp_path / name)
+    told = Result(2, "shop-2", "k", "r", "rejected", "", "refused-by-aitems", "said \ud83d, \x00 and \u2028 too")
+    results.write([told])
+    results.append([told])
+    (read_back,) = results.read()
+    assert read_back.detail.startswith("said ")
+
+
 def test_a_foreign_result_file_is_left_alone(tmp_path: Path) -> None:
     """What somebody else wrote under that name is not written over."""
     (tmp_path / "shops.result.csv").write_text("a,b\n1,2\n")

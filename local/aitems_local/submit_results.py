@@ -91,7 +91,7 @@ class ResultFile:
         header = "\ufeff" + ",".join(_COLUMNS) + "\r\n" if self._csv else ""
         try:
             with draft.open("wb") as file:
-                file.write((header + self._text(results)).encode())
+                file.write(header.encode() + self._bytes(results))
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(self.path)
@@ -103,11 +103,14 @@ class ResultFile:
         """Add what was settled; it is on the disk when this returns. Raises `StackError`."""
         try:
             with self.path.open("ab") as file:
-                file.write(self._text(results).encode())
+                file.write(self._bytes(results))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise StackError(f"{self.path}: {error.strerror}") from error
+
+    def _bytes(self, results: Iterable[Result]) -> bytes:
+        return self._text(results).encode(errors="backslashreplace")  # a detail may quote half of a surrogate pair
 
     def _text(self, results: Iterable[Result]) -> str:
         if not self._csv:

@@ -279,12 +279,14 @@ def _shape(answer: Answer) -> _Shape | None:
         return None
     error = document.get("error")
     if isinstance(error, dict) and isinstance(error.get("errorCode"), str | int):
-        return _Shape(gateway=True, code=str(error["errorCode"])[:LONGEST_CODE], message=_plain(error.get("message")))
+        return _Shape(
+            gateway=True, code=_whole(str(error["errorCode"]))[:LONGEST_CODE], message=_plain(error.get("message"))
+        )
     if isinstance(error, str) and "status" in document and isinstance(document.get("errorCode"), str):
         timestamp = document.get("timestamp")
         return _Shape(
             gateway=False,
-            code=error[:LONGEST_CODE],
+            code=_whole(error)[:LONGEST_CODE],
             message=_plain(document.get("message")),
             timestamp=timestamp if isinstance(timestamp, str) else None,
         )
@@ -391,8 +393,13 @@ def _upstream(answer: Answer, shape: _Shape | None) -> Upstream:
 
 def _plain(message: object) -> str:
     """Return a message without mark-up, in one line, at most 300 characters."""
-    text = re.sub(r"<[^>]*>", " ", message) if isinstance(message, str) else ""
+    text = re.sub(r"<[^>]*>", " ", _whole(message)) if isinstance(message, str) else ""
     return " ".join(text.split())[:300]
+
+
+def _whole(text: str) -> str:
+    """Return a text without halves of surrogate pairs: not everybody reads them, and no file takes them."""
+    return text.encode(errors="replace").decode()
 
 
 def _with_upstream(problem: Problem, upstream: Upstream) -> Problem:

@@ -187,6 +187,18 @@ def test_one_byte_changed_is_turned_away(opened: Open, name: str) -> None:
     assert row(page, name).count() == 0
 
 
+def test_a_fault_for_everybody_is_switched_on_and_off(opened: Open, console: Console) -> None:
+    """What waits in the emulator is said beside the switch, as long as it waits."""
+    page = opened()
+    page.click(".standing > summary")
+    page.select_option("#kind", "throttled")
+    page.click("button[value=on]")
+    page.locator(".armed", has_text="error_before").wait_for()
+    page.click("button[value=off]")
+    page.locator(".armed").wait_for(state="detached")
+    assert console.watch.faults == ()
+
+
 def test_by_keyboard_alone(opened: Open, name: str) -> None:
     """Tab, Enter, Space and letters only: skip the form, send, unfold, filter, change the appearance; focus is seen."""
     page = opened()

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aitems_bridge.errors import type_prefix
 from aitems_bridge.record import SECOND
 from aitems_local import senders, signing
-from aitems_local.cloud import StackError
+from aitems_local.cloud import StackError, UsageError
 from aitems_local.console_steps import Kind, Step
 from aitems_local.console_watch import Watch
 from aitems_local.faults import Fault
@@ -111,6 +111,8 @@ class Desk:
         key = asked.key or None
         try:
             request: senders.SignedWebhook | senders.BusEvent
+            if scheme == BUS and asked.forged:
+                raise UsageError("what is put on the bus has no signature of ours: IAM decides who may put")
             if scheme == BUS:
                 request = senders.bus_event(self._stack.document, said, source=caller, key=key)
             else:

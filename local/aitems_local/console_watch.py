@@ -50,7 +50,7 @@ _LONGEST_LETTER = 2_000
 
 _WATCHED, _UNWATCHED = 0.1, 2.0  # seconds between two looks
 _SHARE = 10  # a source that took so long is left alone for ten times as long
-_LOGS_EVERY, _QUEUES_EVERY = 1.0, 1.0
+_LOGS_EVERY, _QUEUES_EVERY = 0.3, 0.5
 _LOG_OVERLAP = 3 * SECOND
 _POINTER_EARLY = 1 * SECOND
 """A message is delayed by whole seconds, so it may come a little before its time."""
@@ -319,7 +319,10 @@ class Watch:
         image = change.get("NewImage")
         if image is None or not image["pk"]["S"].startswith("request#"):
             return
-        new, at = record_of(image), written(change)
+        try:
+            new, at = record_of(image), written(change)
+        except (KeyError, TypeError, ValueError):  # something that a person put there by hand
+            return
         request = self.requests.get(new.id)
         if request is None:
             if new.version > 1 and new.state.final:  # one of those that are only counted is announced again

@@ -48,7 +48,7 @@ _MOST_LETTERS = 10
 _MOST_EXPECTED = 100
 _LONGEST_LETTER = 2_000
 
-_WATCHED, _UNWATCHED = 0.1, 2.0  # seconds between two looks
+_WATCHED, _UNWATCHED = 0.2, 2.0  # seconds between two looks
 _SHARE = 10  # a source that took so long is left alone for ten times as long
 _LOGS_EVERY, _QUEUES_EVERY = 0.3, 0.5
 _LOG_OVERLAP = 3 * SECOND

@@ -14,6 +14,7 @@ let view = new URLSearchParams(location.search);
 view.delete("sent");
 let source, retry;
 let queued = null;
+let wanted = ""; // the id of a request that somebody wants to see
 
 // --- following ------------------------------------------------------------------------------------------------------
 
@@ -61,6 +62,7 @@ function show() {
   for (const [name, html] of Object.entries(changed)) put(parts.get(name), html);
   for (const [number, row] of Object.entries(rows)) fill(number, row);
   if (order) arrange(order);
+  visit();
 }
 
 function fill(number, [state, line, body, id]) {
@@ -143,6 +145,17 @@ function look(changes) {
   follow(true);
 }
 
+// Goes to the request that is wanted, now or when it has come.
+function visit() {
+  const request = wanted && list.querySelector(`[data-id="${wanted}"]`);
+  if (!request) return false;
+  wanted = "";
+  unfold(request);
+  request.open = true;
+  request.firstChild.focus();
+  return true;
+}
+
 async function post(form, submitter) {
   const body = new URLSearchParams(new FormData(form, submitter));
   const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { Accept: "text/x-part" } });
@@ -200,15 +213,10 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   if (link.dataset.limit) return look({ limit: link.dataset.limit });
   if (link.classList.contains("to")) {
-    const request = list.querySelector(`[data-id="${link.dataset.id}"]`);
-    if (!request) {
-      search.elements.q.value = link.dataset.id;
-      return look({ q: link.dataset.id, state: "", limit: "" });
-    }
-    unfold(request);
-    request.open = true;
-    request.firstChild.focus();
-    return;
+    wanted = link.dataset.id;
+    if (visit()) return;
+    search.elements.q.value = wanted;
+    return look({ q: wanted, state: "", limit: "" });
   }
   look({ state: link.dataset.state, limit: "" });
 });

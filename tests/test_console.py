@@ -22,7 +22,7 @@ from aitems_local.console_send import FAULTS, Asked, Desk, Sent
 from aitems_local.console_steps import Kind, Request
 from aitems_local.console_watch import Watch
 from aitems_local.console_words import LANGUAGES, Voice, words
-from aitems_local.faults import MANNERS
+from aitems_local.faults import MANNERS, Fault
 from aitems_local.stack import Stack
 
 MARKUP = "<img src=x onerror=alert(1)>\"'&"
@@ -455,6 +455,20 @@ def test_the_counts_are_those_of_ledger_and_emulator(stack: Stack, console: Cons
     assert console.watch.services == len([each for each in stack.aitems.services if each.call is not None])
     assert console.watch.made_twice == 0
     assert f"<b>{len(recorded):,}</b> requests" in visitor.read()
+
+
+def test_what_is_made_twice_is_counted(stack: Stack, name: str) -> None:
+    """An AiTEMS that makes two services of one call: the page would not say that all is well."""
+    other = stack.deploy("doubled")
+    try:
+        other.aitems.configure(uniqueness="none")
+        other.aitems.add_faults(Fault("doubled", name=name))
+        watch = Watch(other)
+        assert senders.webhook(other.document, senders.service(name)).send().status == 201
+        watch.look()
+        assert (watch.services, watch.made_twice, sum(watch.counts.values())) == (2, 1, 1)
+    finally:
+        other.stop()
 
 
 def test_the_queues_are_measured(stack: Stack, console: Console, visitor: Visitor) -> None:

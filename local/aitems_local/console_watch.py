@@ -124,6 +124,7 @@ class Watch:
         self._call = 0
         self._calls_open: set[int] = set()
         self._maker: dict[int, str] = {}
+        self._makers: list[int] = []
         self._said = 0
         self._log_from = 0.0
         self._invocations: OrderedDict[str, None] = OrderedDict()
@@ -202,17 +203,13 @@ class Watch:
     @property
     def services(self) -> int | None:
         """How many services the emulator made for the bridge; None where another AiTEMS is called."""
-        emulator = self.stack.emulator
-        return None if emulator is None else sum(service.call is not None for service in emulator.services)
+        return None if self.stack.emulator is None else len(self._makers)
 
     @property
     def made_twice(self) -> int:
         """How many services were made beyond the first, for one request."""
-        emulator = self.stack.emulator
-        if emulator is None:
-            return 0
         with self.changing:
-            makers = Counter(self._maker.get(service.call or 0) for service in emulator.services)
+            makers = Counter(self._maker.get(number) for number in self._makers)
         return sum(number - 1 for maker, number in makers.items() if maker is not None)
 
     @property
@@ -238,10 +235,13 @@ class Watch:
         """Read what is new from all sources."""
         with self._looking:
             emulator = self.stack.emulator
-            calls = emulator.calls if emulator else ()  # before the stream: whoever called, had written it down
+            # Before the stream: who called, and what was made, had been written down first.
+            calls = emulator.calls if emulator else ()
+            made = [service.call for service in emulator.services if service.call is not None] if emulator else []
             try:
                 self._read_stream()
                 self._take_calls(calls)
+                self._makers = made
                 self._take_events()
                 self._take_chats()
                 self._now_and_then("logs", _LOGS_EVERY, self._read_logs)

@@ -18,8 +18,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from aitems_bridge.record import State
 from aitems_local import senders
-from aitems_local.console import Console
-from aitems_local.console_send import Asked, Sent
+from aitems_local.console.send import Asked, Sent
+from aitems_local.console.server import Console
 from aitems_local.stack import Stack
 from test_console_browser import ARGUMENTS, CHROMIUM
 

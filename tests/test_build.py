@@ -207,6 +207,7 @@ def test_make_alone_helps() -> None:
         "setup",
         "run",
         "test",
+        "browser",
         "chaos",
         "lint",
         "build",

@@ -20,7 +20,7 @@ from standardwebhooks import Webhook
 from aitems_local import senders
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE, main
 from aitems_local.cloud import PortTakenError, check_port, free_port
-from aitems_local.console_words import Voice
+from aitems_local.console.words import Voice
 from aitems_local.document import ROOT, StackDocument
 from aitems_local.emulator import Emulator
 from aitems_local.entries import standard_secret

@@ -17,11 +17,11 @@ import pytest
 
 from aitems_bridge.record import State
 from aitems_local import senders
-from aitems_local.console import Console
-from aitems_local.console_send import FAULTS, Asked, Desk, Sent
-from aitems_local.console_steps import Kind, Request
-from aitems_local.console_watch import Watch
-from aitems_local.console_words import LANGUAGES, Voice, words
+from aitems_local.console.send import FAULTS, Asked, Desk, Sent
+from aitems_local.console.server import Console
+from aitems_local.console.steps import Kind, Request
+from aitems_local.console.watch import Watch
+from aitems_local.console.words import LANGUAGES, Voice, words
 from aitems_local.faults import MANNERS, Fault
 from aitems_local.stack import Stack
 
@@ -236,7 +236,7 @@ def test_what_is_no_form_is_refused(visitor: Visitor, headers: dict[str, str | N
 
 def test_what_is_not_there(visitor: Visitor) -> None:
     """No path leads to a file that is not meant."""
-    for path in ("/nothing", "/console.py", "/../console.py", "/console_files/../console.py", "//evil.example"):
+    for path in ("/nothing", "/console.py", "/../console.py", "/files/../server.py", "//evil.example"):
         assert visitor.ask("GET", path).status == 404
     assert visitor.ask("POST", "/nothing").status == 404
 

@@ -16,8 +16,8 @@ import pytest
 
 from aitems_bridge.record import State
 from aitems_local import senders
-from aitems_local.console import Console
-from aitems_local.console_send import Asked
+from aitems_local.console.send import Asked
+from aitems_local.console.server import Console
 from aitems_local.stack import Stack
 
 playwright = pytest.importorskip("playwright.sync_api", reason="there is no Playwright here: `make browser` brings it")

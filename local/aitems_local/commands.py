@@ -23,7 +23,7 @@ from aitems_local import caller_commands, operate, operator_commands, senders, s
 from aitems_local.chats import Message, said_to
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, UNSETTLED, USAGE
 from aitems_local.cloud import PortTakenError, StackError, UsageError, check_port
-from aitems_local.console import Console
+from aitems_local.console.server import Console
 from aitems_local.demo import show
 from aitems_local.document import StackDocument, alive, make_state_folder, state_folder
 from aitems_local.journal import Announced, Journal

@@ -13,8 +13,8 @@ from aitems_bridge.errors import type_prefix
 from aitems_bridge.record import SECOND
 from aitems_local import senders, signing
 from aitems_local.cloud import StackError, UsageError
-from aitems_local.console_steps import Kind, Step
-from aitems_local.console_watch import Watch
+from aitems_local.console.steps import Kind, Step
+from aitems_local.console.watch import Watch
 from aitems_local.faults import Fault
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from aitems_local.cloud import LOOPBACK
-from aitems_local.console_page import FEWEST, MOST, STATES, THEMES, Pages, View
-from aitems_local.console_send import Asked, Desk, Sent
-from aitems_local.console_watch import Watch
-from aitems_local.console_words import LANGUAGES, Voice
+from aitems_local.console.page import FEWEST, MOST, STATES, THEMES, Pages, View
+from aitems_local.console.send import Asked, Desk, Sent
+from aitems_local.console.watch import Watch
+from aitems_local.console.words import LANGUAGES, Voice
 
 if TYPE_CHECKING:
     from aitems_local.stack import Stack
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._prefer()
             case _ if path in _FILES:
                 self._send(
-                    HTTPStatus.OK, files("aitems_local").joinpath("console_files", path[1:]).read_bytes(), _FILES[path]
+                    HTTPStatus.OK, files("aitems_local.console").joinpath("files", path[1:]).read_bytes(), _FILES[path]
                 )
             case _:
                 self._say(HTTPStatus.NOT_FOUND, "There is nothing here. The page is at /.")

@@ -17,10 +17,10 @@ from urllib.parse import urlencode
 
 from aitems_bridge.errors import Problem
 from aitems_bridge.record import SECOND, Record, State
-from aitems_local.console_send import FAULTS, Asked, Desk, Sent
-from aitems_local.console_steps import Kind, Request, Step
-from aitems_local.console_watch import DEAD_LETTERS, Watch
-from aitems_local.console_words import LANGUAGES, Voice
+from aitems_local.console.send import FAULTS, Asked, Desk, Sent
+from aitems_local.console.steps import Kind, Request, Step
+from aitems_local.console.watch import DEAD_LETTERS, Watch
+from aitems_local.console.words import LANGUAGES, Voice
 from aitems_local.terminal import typed
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from aitems_bridge.ledger import record_of
 from aitems_bridge.record import SECOND, Record, State
 from aitems_local.cloud import StackError
-from aitems_local.console_steps import Kind, Request, Step, of_call, of_write, written
+from aitems_local.console.steps import Kind, Request, Step, of_call, of_write, written
 from aitems_local.emulator import Call, Fault
 
 if TYPE_CHECKING:

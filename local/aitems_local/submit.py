@@ -326,7 +326,8 @@ def _check_earlier(file: ResultFile, standing: Standing, path: Path, resume: str
     if any(result.settled and standing.results[each].state == WAITING for each, result in earlier.items()):
         raise UsageError(
             f"{file.path} tells of requests that the ledger does not know: it is of another bridge, or they were "
-            "forgotten after RetentionDays. Move it away, and submit again"
+            "forgotten after RetentionDays. Move it away; take out the rows that it calls settled, unless this bridge "
+            "is to make them too; and submit again"
         )
     if resume and standing.unsettled:
         settled = len(earlier) - len(standing.unsettled)

@@ -52,6 +52,9 @@ def sick(stack: Stack) -> Iterator[Stack]:
     topic = {"AlarmTopicArn": f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms"}
     name = "dr" + secrets.token_hex(4)
     with stack.deploy(name, parameters=topic, change=by_path(stack.cloud.endpoint)) as deployed:
+        # MiniStack looks at no dimension: a new alarm rings for what other tests' functions did a minute ago.
+        for alarm in (each for key, each in deployed.resources.items() if key.endswith("ErrorsAlarm")):
+            deployed.cloud.cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="OK", StateReason="just made")
         yield deployed
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from aitems_bridge.aitems import LONGEST_ANSWER, AiTEMS, LookFailed, prove, wall
+from aitems_bridge.aitems import LONGEST_ANSWER, AiTEMS, LookFailed, page_of, prove, wall
 from aitems_bridge.errors import Misconfigured
 from aitems_bridge.ncp import Keys
 from aitems_bridge.record import Made, NotDone, Outcome, Rejection, Unknown
@@ -267,6 +267,14 @@ def test_a_list_that_cannot_be_read_is_no_look(emulator: Emulator, status: int) 
     emulator.add_faults(Fault("error_before", on="list", status=status))
     with pytest.raises(LookFailed):
         client(emulator).list_named("shop-main", lambda: 2.0)
+
+
+@pytest.mark.parametrize("services", ["{}", '""', '{"a": {}}', '"a"', "0", "null", "[{}]", "[[]]", '["a"]', "[null]"])
+def test_what_is_no_list_is_no_empty_list(services: str) -> None:
+    """A 200 whose services are no list of services shows nothing: least of all that there are none."""
+    with pytest.raises(LookFailed):
+        page_of(Answer(200, {}, f'{{"services": {services}}}'.encode()))
+    assert page_of(Answer(200, {}, b'{"services": []}')) == []
 
 
 def test_a_service_that_is_gone(emulator: Emulator) -> None:

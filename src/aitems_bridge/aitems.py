@@ -358,12 +358,14 @@ def page_of(answer: Answer) -> list[Listed]:
     """Return the services on one page of the list. Raises ``LookFailed`` where it is no such page."""
     try:
         services = json.loads(answer.body)["services"]
-        return [
-            Listed(str(each["serviceId"]), str(each["name"]), str(each.get("status")), each.get("createdDate"))
-            for each in services
-        ]
+        if isinstance(services, list):  # anything else that is empty would be read as: there is none
+            return [
+                Listed(str(each["serviceId"]), str(each["name"]), str(each.get("status")), each.get("createdDate"))
+                for each in services
+            ]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LookFailed(_unreadable(answer)) from error
+    raise LookFailed(_unreadable(answer))
 
 
 def _clock(shape: _Shape, begun: int, answered: int) -> Clock | None:

@@ -17,8 +17,8 @@ _PARTS = (
     ("boto3", ("boto3", "s3transfer")),
     ("urllib3, TLS and HTTP", ("urllib3", "certifi", "ssl", "http", "email", "_ssl", "_hashlib", "hashlib", "socket")),
     ("requests", ("requests", "charset_normalizer", "idna")),
-    ("pydantic", ("pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions")),
-    ("Powertools", ("aws_lambda_powertools",)),
+    ("pydantic", ("pydantic", "pydantic_core", "annotated_types", "typing_inspection")),
+    ("Powertools", ("aws_lambda_powertools", "typing_extensions")),
     ("aitems_bridge", ("aitems_bridge", "floor", "peer", "hello")),
 )
 _STDLIB = "the rest of the standard library"
@@ -86,7 +86,7 @@ def _parts(log: str) -> dict[str, float]:
 
 def picture(made: Makeup, into: Path) -> None:
     """Draw a bar for each contender."""
-    left, width, height, gap = 130, 760, 26, 14
+    left, width, height, gap = 140, 750, 26, 14
     longest = max(sum(parts.values()) for parts in made.values())
     rows = [name for name in SHOWN if name in made]
     legend_top = 50 + len(rows) * (height + gap)

@@ -144,7 +144,7 @@ def _running(
             tell(Step("start", "console (every request, step by step)", page.url, 0.0))
         if earlier:
             other = f"another stack runs at {earlier.aws_endpoint} (pid {earlier.pid})"
-            print(f"{other}: until this one stops, commands go to this one", file=sys.stderr)
+            print(f"{other}: commands go to this one until it stops, then to that one again", file=sys.stderr)
         try:
             yield stack
         finally:

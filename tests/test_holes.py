@@ -190,6 +190,39 @@ def test_c4_dead_letters_become_failed_and_are_announced() -> None:
     assert only(world).state is State.CREATED
 
 
+def test_c4_a_dead_letter_says_what_came_of_it() -> None:
+    """Why it was given up, and what was known before; not that it is examined, which nobody does any more."""
+    world = World()
+    process = world.arrive(world.order("a"))
+    run(world, process)
+    world.kill(process)
+    world.advance(40 * SECOND)
+    world.list_down = True
+    assert attend(world).state is State.UNKNOWN
+    run(world, world.bury(world.pointers[-1]))
+    record = only(world)
+    assert record.problem is not None
+    assert record.problem.detail == (
+        "The request could not be worked on: its message failed time and again. Before that: The process that sent the "
+        "creation ended before it recorded an answer; what came of it could not be found out."
+    )
+    assert (record.problem.slug, record.problem.may_exist) == ("outcome-unknown", True)
+
+
+def test_what_was_given_up_in_time_is_not_said_to_be_examined() -> None:
+    """The same for a request in doubt whose time is over; taken up again, it is examined indeed."""
+    world = World()
+    process = world.arrive(world.order("a"))
+    run(world, process)
+    world.kill(process)
+    world.list_down = True
+    while only(world).state is not State.FAILED:
+        attend(world)
+    assert "examined" not in str(only(world).problem)
+    world.redrive(only(world).id)
+    assert "is being examined" in str(only(world).last)
+
+
 def test_c4_a_dead_letter_spares_a_living_lease() -> None:
     """While somebody is at it, a dead letter waits."""
     world = World()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from aitems_bridge import metrics
-from aitems_bridge.errors import BridgeError, Misconfigured, Problem, Upstream
+from aitems_bridge.errors import EXAMINED, BridgeError, Misconfigured, Problem, Upstream
 from aitems_bridge.ncp import Keys, signed_headers
 from aitems_bridge.record import SECOND, Clock, Made, NotDone, Outcome, Rejection, Unknown, duplicate_name
 from aitems_bridge.wire import Answer, Lost, NotSent, Permit, exchange
@@ -427,15 +427,15 @@ def _unreachable(cause: str) -> Problem:
 
 
 def _lost(cause: str) -> Problem:
-    said = f"The answer to the creation was lost ({cause}); the request is being examined."
+    said = f"The answer to the creation was lost ({cause}); {EXAMINED}"
     return Problem("outcome-unknown", said, upstream=Upstream(), may_exist=True)
 
 
 def _unproven(status: int, upstream: Upstream) -> Problem:
-    said = f"AiTEMS answered {status}, which proves nothing; the request is being examined."
+    said = f"AiTEMS answered {status}, which proves nothing; {EXAMINED}"
     return Problem("outcome-unknown", said, upstream=upstream, may_exist=True)
 
 
 def _unreadable(answer: Answer) -> Problem:
-    said = f"AiTEMS answered {answer.status} with something that cannot be read; the request is being examined."
+    said = f"AiTEMS answered {answer.status} with something that cannot be read; {EXAMINED}"
     return Problem("outcome-unknown", said, upstream=_upstream(answer, None), may_exist=True)

@@ -173,7 +173,9 @@ class Bridge:
                 return True
             if record.leased(self.now()):
                 return False
-            self.ledger.write(record, give_up(record, self.now(), record.last or problem))
+            if record.last is not None:
+                problem = replace(record.last, detail=f"{problem.detail} Before that: {record.last.detail}")
+            self.ledger.write(record, give_up(record, self.now(), problem))
         except Moved:
             pass
         return True

@@ -27,6 +27,9 @@ class Kind:
     title: str
 
 
+EXAMINED = "the request is being examined."
+"""How the detail of a problem ends that leaves its request in doubt: true as long as the request is open."""
+
 KINDS: dict[str, Kind] = {
     "malformed-request": Kind(400, "no", "The body is not a JSON object"),
     "signature-refused": Kind(401, "no", "The signature is not valid"),

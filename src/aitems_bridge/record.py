@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from aitems_bridge.errors import Problem
+from aitems_bridge.errors import EXAMINED, Problem
 
 SECOND = 1000
 MINUTE = 60 * SECOND
@@ -343,7 +343,7 @@ def lapse(record: Record, now: int, numbers: Numbers) -> Record:
         lease_until=None,
         last=Problem(
             "outcome-unknown",
-            "The process that sent the creation ended before it recorded an answer; the request is being examined.",
+            f"The process that sent the creation ended before it recorded an answer; {EXAMINED}",
             may_exist=True,
         ),
     )
@@ -412,6 +412,8 @@ def give_up(record: Record, now: int, problem: Problem | None = None) -> Record:
             f"An earlier creation may have taken effect, and what came after could not settle it: {problem.detail}",
             upstream=problem.upstream,
         )
+    # What was said of the last POST was said while somebody looked: now nobody does.
+    problem = replace(problem, detail=problem.detail.replace(EXAMINED, "what came of it could not be found out."))
     return _failed(replace(record, doubt=doubt), problem.in_doubt() if doubt else problem, now)
 
 

@@ -597,7 +597,7 @@ def test_an_old_message_in_a_queue_that_is_worked_on(sick: Stack, doctor: Doctor
     sick.cloud.functions.update_event_source_mapping(UUID=mapping, Enabled=False)
     name = sick.resources["Queue"].rpartition("/")[2]
     sick.cloud.sqs.send_message(QueueUrl=sick.resources["Queue"], MessageBody="{}")
-    for age in (60.0, 4000.0):
+    for age in (60.0, 1000.0):  # below QueueAgeAlarm, which would ring for every test after this one
         assert only(doctor.queues(), Result.OK).told
         told: Any = {"MetricName": "ApproximateAgeOfOldestMessage", "Value": age}
         told["Dimensions"] = [{"Name": "QueueName", "Value": name}]
@@ -605,7 +605,7 @@ def test_an_old_message_in_a_queue_that_is_worked_on(sick: Stack, doctor: Doctor
     finding = only(doctor.queues(), Result.WARNING)
     sick.cloud.sqs.purge_queue(QueueUrl=sick.resources["Queue"])
     sick.cloud.functions.update_event_source_mapping(UUID=mapping, Enabled=True)
-    assert finding.told == "Queue has 1 waiting, the oldest for 66 min"
+    assert finding.told == "Queue has 1 waiting, the oldest for 16 min"
 
 
 def recorded(name: str, asked: int) -> Record:
@@ -654,14 +654,21 @@ def test_a_request_that_nobody_comes_for(sick: Stack, doctor: Doctor, name: str)
     sick.cloud.functions.update_event_source_mapping(UUID=mapping, Enabled=True)
     assert finding.told == f"1 received and nobody comes for it: the oldest is {name}, asked 10 min ago"
     assert f"redrive --all --dry-run --stack {sick.name}`" in finding.remedy
-    for key in (f"request#{record.id}", f"name#{name}"):
+    forget(sick, record.id, name)
+
+
+def forget(sick: Stack, request_id: str, name: str) -> None:
+    """Take a request out of the ledger, as nobody should: the next test finds the bridge well."""
+    for key in (f"request#{request_id}", f"name#{name}"):
         sick.cloud.dynamodb.delete_item(TableName=sick.outputs["LedgerTable"], Key={"pk": {"S": key}})
 
 
 def test_requests_that_wait_for_aitems(sick: Stack, doctor: Doctor, name: str) -> None:
     """The bridge goes on by itself, and why it has not come further is worth a word."""
     sick.aitems.add_faults(Fault("error_before", name=name, status=403, code="230"))
-    assert senders.webhook(sick.document, {"name": name}).send().status == 202
+    answer = senders.webhook(sick.document, {"name": name}).send()
+    assert answer.status == 202
     finding = only((each for each in doctor.ledger() if each.result is not Result.OK), Result.WARNING)
+    forget(sick, str(answer.request_id), name)
     assert finding.told.startswith("1 received and tries again: the oldest is ")
     assert "lacks a permission" in finding.told

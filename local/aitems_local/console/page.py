@@ -287,8 +287,8 @@ class Pages:
     def _item(self, view: View, request: Request) -> str:
         state, line, body, request_id = self.row(view, request)
         return (
-            f'<li><details id="r{request.number}" data-state="{state}" data-id="{request_id}"><summary>{line}</summary>'
-            f'<div class="body">{body}</div></details></li>'
+            f'<li><details id="r{request.number}" data-state="{state}" data-id="{escape(request_id)}">'
+            f'<summary>{line}</summary><div class="body">{body}</div></details></li>'
         )
 
     def _health(self, view: View) -> str:

@@ -21,7 +21,7 @@ from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import TYPE_CHECKING, Self
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode
 
 from aitems_local.cloud import LOOPBACK
 from aitems_local.console.page import FEWEST, MOST, STATES, THEMES, Pages, View
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 64 * 1024
 _MOST_FOLLOWERS = 24
+_MOST_DIGITS = 12
 _PACE = 0.2  # seconds between two messages to one page
 _HEARTBEAT = 10.0
 _RETRY_MS = 500
@@ -153,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer what only reads."""
         if not self._is_us():
             return
-        path = urlsplit(self.path).path
+        path = self._path
         match path:
             case "/":
                 self._page()
@@ -179,12 +180,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         desk = self.server.console.desk
         sent: Sent | None = None
-        match urlsplit(self.path).path:
+        match self._path:
             case "/send":
                 sent = desk.send(_asked(form))
             case "/again":
-                number = form.get("number", "")
-                sent = desk.again(int(number)) if number.isascii() and number.isdigit() else None
+                number = _number(form.get("number", ""))
+                sent = None if number is None else desk.again(number)
             case "/faults":
                 if form.get("do") == "off" or not form.get("kind"):
                     desk.clear()
@@ -218,26 +219,31 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _form(self) -> Form | None:
-        length = self.headers.get("Content-Length", "")
+        length = _number(self.headers.get("Content-Length", ""))
         kind = self.headers.get_content_type()
         if kind != "application/x-www-form-urlencoded":
             self._say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send a form: application/x-www-form-urlencoded.")
-        elif not length.isascii() or not length.isdigit():
+        elif length is None:
             self._say(HTTPStatus.LENGTH_REQUIRED, "Say how long it is: Content-Length.")
-        elif int(length) > _MOST_BYTES:
+        elif length > _MOST_BYTES:
             self._say(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {_MOST_BYTES:,} bytes.")
         else:
-            body = self.rfile.read(int(length)).decode("utf-8", "replace")
+            body = self.rfile.read(length).decode("utf-8", "replace")
             try:
                 return {name: values[-1] for name, values in parse_qs(body, max_num_fields=50).items()}
             except ValueError:
                 self._say(HTTPStatus.BAD_REQUEST, "That is no form of this page.")
         return None
 
+    @property
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
     @cached_property
     def _query(self) -> Form:
+        query = self.path.partition("?")[2]
         try:
-            return {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query, max_num_fields=50).items()}
+            return {name: values[-1] for name, values in parse_qs(query, max_num_fields=50).items()}
         except ValueError:
             return {}
 
@@ -245,14 +251,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _view(self) -> View:
         cookies = self._cookies()
         query = self._query
-        limit, state, theme = query.get("limit", ""), query.get("state", ""), cookies.get("theme", "")
-        most = int(limit) if limit.isascii() and limit.isdigit() and len(limit) <= len(str(MOST)) else FEWEST
+        most, state, theme = _number(query.get("limit", "")), query.get("state", ""), cookies.get("theme", "")
         return View(
             Voice.wanted(cookies.get("lang", ""), self.headers.get("Accept-Language", "")),
             theme if theme in THEMES else THEMES[0],
             state if state in STATES else "",
             query.get("q", "")[:200],
-            min(max(most, 1), MOST),
+            min(max(FEWEST if most is None else most, 1), MOST),
         )
 
     def _cookies(self) -> Form:
@@ -266,8 +271,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self) -> None:
         console = self.server.console
-        number = self._query.get("sent", "")
-        sent = console.desk.sent(int(number)) if number.isascii() and number.isdigit() and len(number) < 10 else None  # noqa: PLR2004
+        number = _number(self._query.get("sent", ""))
+        sent = None if number is None else console.desk.sent(number)
         console.watch.look()
         page = console.pages.whole(self._view, sent)
         self._send(HTTPStatus.OK, page, "text/html; charset=utf-8")
@@ -275,13 +280,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _prefer(self) -> None:
         """Remember a language or a theme, and go back."""
         name, value = self._query.get("set", ""), self._query.get("to", "")
-        back = urlsplit(self._query.get("back", ""))
+        back = self._query.get("back", "").partition("?")[2]
         headers = {}
         if value in _PREFERENCES.get(name, ()):
             headers["Set-Cookie"] = (
                 f"{_COOKIE.format(name)}={value}; Path=/; Max-Age={_YEAR}; SameSite=Strict; HttpOnly"
             )
-        self._see_other(f"/?{urlencode(parse_qs(back.query), doseq=True)}", headers)
+        self._see_other(f"/?{urlencode(parse_qs(back), doseq=True)}", headers)
 
     def _follow(self) -> None:
         """Send what changes for as long as the page is open: first what it missed, or all where that is not known."""
@@ -301,8 +306,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         console, view = self.server.console, self._view
         watch, pages = console.watch, console.pages
-        epoch, _, number = (self.headers.get("Last-Event-ID") or self._query.get("last", "")).partition("-")
-        since = int(number) if epoch == watch.epoch and number.isascii() and number.isdigit() else -1
+        epoch, _, told = (self.headers.get("Last-Event-ID") or self._query.get("last", "")).partition("-")
+        number = _number(told) if epoch == watch.epoch else None
+        since = -1 if number is None else number
         parts: dict[str, str] = {}
         order: list[int] = []
         shown: set[int] = set()
@@ -362,6 +368,11 @@ class _Handler(BaseHTTPRequestHandler):
 def _asked(form: Form) -> Asked:
     door, name, type_, key, fault = (form.get(each, "").strip() for each in ("door", "name", "type", "key", "fault"))
     return Asked(door, name, form.get("description", ""), type_, key, fault, form.get("forged") == "1")
+
+
+def _number(text: str) -> int | None:
+    """Return what is a number, and no longer than any of ours."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def _bytes(text: str) -> bytes:

@@ -312,6 +312,7 @@ class Watch:
             with self.changing:
                 for change in answer["Records"]:
                     self._take_write(change["dynamodb"])
+                    self._keep_within_bounds()
             if not answer["Records"] or self.stopping:
                 return
 
@@ -325,7 +326,7 @@ class Watch:
             return
         request = self.requests.get(new.id)
         if request is None:
-            if new.version > 1 and new.state.final:  # one of those that are only counted is announced again
+            if (new.version > 1 or new.again) and new.state.final:  # only counted by now, and announced again
                 return
             request = self._new(new)
             old = None
@@ -350,11 +351,14 @@ class Watch:
             self._of_name.setdefault(record.name, []).append(record.id)
         for number, step in self._expected.pop(record.id, ()):
             self._add(request, ("sent", number, step.kind), step)
+        return request
+
+    def _keep_within_bounds(self) -> None:
+        """Forget one after each write, if there are too many: one that was open when they came may be final now."""
         if len(self.requests) > self._most:
             settled = next((each for each in self.requests.values() if each.record.state.final), None)
             if settled:
                 self._forget(settled)
-        return request
 
     def _forget(self, request: Request) -> None:
         record = request.record

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from botocore.stub import Stubber
 
 from aitems_bridge.bridge import Order
 from aitems_bridge.config import now
@@ -459,6 +460,25 @@ def test_every_grant_of_the_template_is_asked_about(doctor: Doctor) -> None:
         for action in actions
     )
     assert expected == asked
+
+
+@pytest.mark.parametrize("state", ["Active", "Failed"])
+def test_a_function_that_failed(sick: Stack, doctor: Doctor, state: str) -> None:
+    """With AWS's reason. One that failed as it was made has to be deleted first: AWS makes nothing of it any more."""
+    logical = ("RelayFunction", "ReplyFunction", "WebhookFunction", "WorkerFunction")
+    names = [sick.resources[each] for each in logical]
+    said = {"State": state, "LastUpdateStatus": "Failed", "StateReason": "no such subnet"}
+    with Stubber(doctor.bridge.aws.functions) as answers:
+        for _ in names:
+            answers.add_response("get_function_configuration", said)
+            answers.add_response("get_function_concurrency", {})
+        found = list(doctor.functions())
+    assert [finding.told for finding in found] == [
+        f"{each} is {state}, its last update Failed: no such subnet" for each in logical
+    ]
+    for finding, name in zip(found, names, strict=True):
+        assert finding.remedy.endswith("docs/operations.md has how to bring it back")
+        assert finding.remedy.startswith(f"`aws lambda delete-function --function-name {name}`") is (state == "Failed")
 
 
 def test_a_source_that_is_switched_off(sick: Stack, doctor: Doctor) -> None:

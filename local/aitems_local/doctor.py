@@ -195,7 +195,10 @@ class Doctor:
             if "Failed" in (state, update):
                 ill = True
                 why = found.get("StateReason") or found.get("LastUpdateStatusReason") or ""
-                yield bad(f"{logical} is {state}, its last update {update}: {why}".rstrip(": "), "`sam deploy` again")
+                # Where nothing changed, `sam deploy` does nothing; and what never came to be, AWS wants made anew.
+                anew = f"`aws lambda delete-function --function-name {name}`, then " if state == "Failed" else ""
+                told = f"{logical} is {state}, its last update {update}: {why}".rstrip(": ")
+                yield bad(told, f"{anew}{self._back}")
             if reserved.get("ReservedConcurrentExecutions") == 0:
                 ill = True
                 undo = f"aws lambda delete-function-concurrency --function-name {name}"

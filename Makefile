@@ -32,7 +32,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .python $(WITH_UV) ## .venv from requirements/dev.txt; nothing to do while that file stays the same
-	@cat requirements/dev.txt pyproject.toml | cmp -s - .venv/.made-from || { $(install) }
+	@cat requirements/dev.txt pyproject.toml 2>/dev/null | cmp -s - .venv/.made-from || { $(install) }
 
 run: setup ## the bridge on this machine, tried through each door; ONCE=1 stops afterwards, PORT=4680
 	@$(BIN)/aitems-bridge demo $(if $(filter-out 0,$(ONCE)),--once) $(if $(PORT),--port $(PORT))

@@ -690,5 +690,5 @@ def test_requests_that_wait_for_aitems(sick: Stack, doctor: Doctor, name: str) -
     assert answer.status == 202
     finding = only((each for each in doctor.ledger() if each.result is not Result.OK), Result.WARNING)
     forget(sick, str(answer.request_id), name)
-    assert finding.told.startswith("1 received and tries again: the oldest is ")
+    assert finding.told.startswith("1 received and still under way: the oldest is ")
     assert "lacks a permission" in finding.told

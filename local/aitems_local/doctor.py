@@ -327,7 +327,7 @@ class Doctor:
             oldest = _oldest(waiting)
             why = oldest.last.detail if oldest.last else ""
             remedy = "the bridge goes on by itself; see aitems above"
-            yield worth(f"{_some(waiting)} and tries again: {_named(oldest, now)}: {why}", remedy)
+            yield worth(f"{_some(waiting)} and still under way: {_named(oldest, now)}: {why}", remedy)
         if not failed and not stuck:
             counted = Counter(record.state for record in records)
             told = ", ".join(f"{counted[state]} {state}" for state in State if counted[state])

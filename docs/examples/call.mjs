@@ -53,5 +53,9 @@ function call(method, url, key, body) {
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const [name, key] = process.argv.slice(2);
+  if (!key) {
+    console.error("node call.mjs NAME KEY, with WEBHOOK_URL and WEBHOOK_SECRET in the environment");
+    process.exit(1);
+  }
   console.log(JSON.stringify(await ask(name, key)));
 }

@@ -69,5 +69,9 @@ def _call(method: str, url: str, key: str, body: bytes) -> tuple[int, bytes, Mes
 
 
 if __name__ == "__main__":
-    code, said = ask(*sys.argv[1:])
+    try:
+        _, name, key = sys.argv
+    except ValueError:
+        sys.exit(__doc__)
+    code, said = ask(name, key)
     print(json.dumps({"status": code, "answer": said}, ensure_ascii=False))

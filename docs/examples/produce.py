@@ -42,4 +42,8 @@ def ask(name: str, key: str) -> str:
 
 
 if __name__ == "__main__":
-    print(ask(*sys.argv[1:]))
+    try:
+        _, name, key = sys.argv
+    except ValueError:
+        sys.exit(__doc__)
+    print(ask(name, key))

@@ -306,10 +306,7 @@ class Bridge:
 
 
 def _name_in_use(name: str) -> Problem:
-    return Problem(
-        "name-in-use",
-        f"Another request for '{name}' is not settled yet; this one waits its turn.",
-    )
+    return Problem("name-in-use", f"Another request for '{name}' is not settled yet.")
 
 
 def _tell(record: Record, problem: Problem) -> None:

@@ -178,7 +178,7 @@ _REASONS: dict[str, dict[str, str]] = {
         "duplicate-name": "같은 이름의 서비스가 이미 있습니다. 다른 이름으로 요청해 주세요.",
         "refused-by-aitems": "AiTEMS가 요청을 거절했습니다.",
         "closed": "운영자가 요청을 닫았습니다.",
-        "outcome-unknown": "서비스가 만들어졌는지 알 수 없어 확인하고 있습니다. 다시 요청하지 말아 주세요.",
+        "outcome-unknown": "서비스가 만들어졌는지 아직 알 수 없습니다. 다시 요청하지 말아 주세요.",
         "aitems-unavailable": "AiTEMS에 연결할 수 없습니다.",
         "aitems-throttled": "AiTEMS의 요청 한도를 넘었습니다.",
         "keys-refused": "AiTEMS가 브리지의 키를 받아들이지 않습니다.",

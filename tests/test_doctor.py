@@ -20,7 +20,7 @@ from botocore.stub import Stubber
 from aitems_bridge.bridge import Order
 from aitems_bridge.config import now
 from aitems_bridge.errors import Problem
-from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, State, give_up, receive, refuse
+from aitems_bridge.record import HOUR, MINUTE, Numbers, Record, give_up, receive, refuse
 from aitems_local import operate, senders, telling
 from aitems_local.cli import ENVIRONMENT, OK, REFUSED, main
 from aitems_local.cloud import ACCOUNT, REGION, ROOT_KEY, AwsClients
@@ -632,12 +632,7 @@ def recorded(name: str, asked: int) -> Record:
     """Return a request that was recorded then, for now."""
     command = {"name": name, "description": "", "type": "batch"}
     order = Order("standard", "hook:backoffice", name, "backoffice", command, "0" * 64)
-    fresh = Record(
-        id=order.request_id, version=0, state=State.RECEIVED, channel=order.channel, scope=order.scope, key=order.key,
-        caller=order.caller, requested_by=None, command=command, payload_hash=order.payload_hash, requested_at=asked,
-        give_up_at=asked,
-    )  # fmt: skip
-    return receive(fresh, asked)
+    return receive(order.fresh(asked, 0), asked)
 
 
 def test_a_request_that_waits_for_a_person(sick: Stack, doctor: Doctor, name: str) -> None:

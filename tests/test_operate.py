@@ -211,20 +211,7 @@ def test_a_window_holds_what_happened_in_it() -> None:
 
 
 def _fresh(order: Order, now: int) -> Record:
-    return Record(
-        id=order.request_id,
-        version=0,
-        state=State.RECEIVED,
-        channel=order.channel,
-        scope=order.scope,
-        key=order.key,
-        caller=order.caller,
-        requested_by=None,
-        command=order.command,
-        payload_hash=order.payload_hash,
-        requested_at=now,
-        give_up_at=now + 6 * HOUR,
-    )
+    return order.fresh(now, 6 * HOUR)
 
 
 def test_what_did_not_validate_is_left_alone() -> None:

@@ -43,20 +43,8 @@ def recorded(name: str | None, request_id: str | None = None) -> Record:
     """Return a request that was rejected as it came: it never held its name, and nobody works on it."""
     command = {"name": name, "description": "", "type": "batch"} if name else None
     order = Order("bus", "bus:1:com.acme.test", secrets.token_hex(8), "com.acme.test", command, "0" * 64)
-    fresh = Record(
-        id=request_id or order.request_id,
-        version=0,
-        state=State.RECEIVED,
-        channel=order.channel,
-        scope=order.scope,
-        key=order.key,
-        caller=order.caller,
-        requested_by=None,
-        command=command,
-        payload_hash=order.payload_hash,
-        requested_at=NOW,
-        give_up_at=NOW + HOUR,
-    )
+    fresh = order.fresh(NOW, HOUR)
+    fresh = replace(fresh, id=request_id) if request_id else fresh
     return refuse(fresh, Problem("refused-by-aitems", "No."), NOW, Numbers())
 
 

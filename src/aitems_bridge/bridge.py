@@ -66,6 +66,24 @@ class Order:
         digest = hashlib.sha256(f"{self.scope}\n{self.key}".encode()).digest()
         return base64.b32encode(digest).decode("ascii").rstrip("=").lower()
 
+    def fresh(self, now: int, give_up: int) -> Record:
+        """Return the order as a request that nobody wrote down yet, to be given up after so many milliseconds."""
+        return Record(
+            id=self.request_id,
+            version=0,
+            state=State.RECEIVED,
+            channel=self.channel,
+            scope=self.scope,
+            key=self.key,
+            caller=self.caller,
+            requested_by=self.requested_by,
+            command=self.command,
+            payload_hash=self.payload_hash,
+            requested_at=now,
+            give_up_at=now + give_up,
+            reply=self.reply,
+        )
+
 
 def fingerprint(payload: object) -> str:
     """Return what tells one payload from another: SHA-256 over its canonical JSON."""
@@ -109,7 +127,7 @@ class Bridge:
         Returns the request as it stands and whether it was known before. A known one is not worked on: it has its
         pointer; a failed one is revived. Raises ``KeyReused``, and ``NotRecorded`` when nothing is surely recorded.
         """
-        fresh = self._new(order)
+        fresh = self._fresh(order)
         try:
             if invocation is None or self._seconds_to_post(invocation) <= 0:
                 return self._insert(receive(fresh, self.now())), False
@@ -129,7 +147,7 @@ class Bridge:
         Returns and raises as :meth:`open` does.
         """
         try:
-            return self._insert(refuse(self._new(order), problem, self.now(), self.numbers)), False
+            return self._insert(refuse(self._fresh(order), problem, self.now(), self.numbers)), False
         except Moved as moved:
             if moved.current.payload_hash != order.payload_hash:
                 raise KeyReused(moved.current) from moved
@@ -165,7 +183,7 @@ class Bridge:
         try:
             if record is None:
                 if order is not None:
-                    self._insert(give_up(self._new(order), self.now(), problem))
+                    self._insert(give_up(self._fresh(order), self.now(), problem))
                 return True
             if order is not None and record.payload_hash != order.payload_hash:
                 raise KeyReused(record)
@@ -186,23 +204,8 @@ class Bridge:
         self.ledger.write(None, record)
         return record
 
-    def _new(self, order: Order) -> Record:
-        now = self.now()
-        return Record(
-            id=order.request_id,
-            version=0,
-            state=State.RECEIVED,
-            channel=order.channel,
-            scope=order.scope,
-            key=order.key,
-            caller=order.caller,
-            requested_by=order.requested_by,
-            command=order.command,
-            payload_hash=order.payload_hash,
-            requested_at=now,
-            give_up_at=now + self.numbers.give_up,
-            reply=order.reply,
-        )
+    def _fresh(self, order: Order) -> Record:
+        return order.fresh(self.now(), self.numbers.give_up)
 
     def _known(self, record: Record, order: Order) -> Record:
         if record.payload_hash != order.payload_hash:

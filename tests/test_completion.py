@@ -98,7 +98,7 @@ def test_zsh_completes_what_is_typed(
     rc = f"PS1=; autoload -U compinit; compinit -u -D; source {scripts / 'zsh'}; echo ready\n"
     Path(environment["ZDOTDIR"], ".zshrc").write_text(rc)
     child, terminal = pty.fork()
-    if child == 0:  # pragma: no cover  it is zsh from here on
+    if child == 0:  # the forked half: it is zsh from here on
         os.chdir(environment["HOME"])
         os.execve(str(shutil.which("zsh")), ["zsh", "-i"], environment)  # noqa: S606  the shell under test
     try:

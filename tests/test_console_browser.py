@@ -300,7 +300,8 @@ def test_nothing_stands_in_a_screen_readers_way(  # noqa: PLR0917  # fixtures
 ) -> None:
     """What axe-core knows of WCAG 2.2 AA, contrast too, with every state in the list and everything unfolded."""
     if not AXE.exists():
-        pytest.skip("there is no axe-core here: `make browser` fetches it where there is npm")
+        why = "there is no axe-core here: `make browser` fetches it where there is npm"
+        pytest.skip(why)  # it comes with npm only; no other test of this file needs it, and `make browser` says so
     console.desk.send(Asked("standard:backoffice", f"{name}-1"))
     console.desk.send(Asked("standard:backoffice", f"{name}-2", fault="refused"))
     unknown = console.desk.send(Asked("standard:backoffice", f"{name}-3", fault="cut"))
